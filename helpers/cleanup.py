@@ -1,0 +1,210 @@
+"""Find and delete everything that the notebooks made: by name and by tag.
+
+A resource whose name begins with the prefix but which does not carry the
+workshop's tag is somebody else's. It is reported and left alone.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from helpers import permissions, roles, storage
+from helpers.connection import Connection
+from helpers.executions import STREAMS
+
+
+@dataclass(frozen=True, order=True)
+class Resource:
+    """Something with the workshop's name. ``ours``: it carries the workshop's tag, or belongs to what does."""
+
+    kind: str
+    name: str
+    ours: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.name}" + ("" if self.ours else " (not tagged: left alone)")
+
+
+def find_resources(workshop: Connection) -> list[Resource]:
+    """Return everything there is with the workshop's prefix, in the order in which it can be deleted."""
+    return [resource for kind, (find, _) in _KINDS.items() for resource in sorted(find(workshop))]
+
+
+def delete_resource(workshop: Connection, resource: Resource) -> None:
+    """Delete one resource with all that it holds; one that is gone already is no error."""
+    if not resource.ours:
+        raise ValueError(f"{resource}: delete it by hand if it is yours")
+    _KINDS[resource.kind][1](workshop, resource.name)
+
+
+def wait_until_gone(
+    workshop: Connection, *, seconds: float = 120, sleep: Callable[[float], None] = time.sleep
+) -> list[Resource]:
+    """Return what is left of the workshop, looking again for up to ``seconds``: some services delete in their own time."""
+    waited = 0.0
+    while True:
+        left = find_resources(workshop)
+        if waited >= seconds or not any(resource.ours for resource in left):
+            return left
+        sleep(2)
+        waited += 2
+
+
+def delete_notebook_policy(workshop: Connection) -> bool:
+    """Take the policy of notebook 02, step 0, from this notebook's role. Returns whether it was there."""
+    iam = boto3.client("iam")
+    try:
+        iam.delete_role_policy(RoleName=workshop.role_arn.rpartition("/")[2], PolicyName=workshop.name("notebook"))
+    except iam.exceptions.NoSuchEntityException:
+        return False
+    return True
+
+
+def _has_tag(workshop: Connection, tags: Mapping[str, str]) -> bool:
+    return tags.items() >= workshop.tags.items()
+
+
+def _as_mapping(tags: list[dict[str, str]], key: str = "Key", value: str = "Value") -> dict[str, str]:
+    return {tag[key]: tag[value] for tag in tags}
+
+
+def _pages(client: Any, operation: str, result: str, **arguments: Any) -> Iterator[Any]:
+    for page in client.get_paginator(operation).paginate(**arguments):
+        yield from page.get(result, ())
+
+
+def _find_state_machines(workshop: Connection) -> Iterator[Resource]:
+    states = boto3.client("stepfunctions")
+    for machine in _pages(states, "list_state_machines", "stateMachines"):
+        if machine["name"].startswith(f"{workshop.prefix}-"):
+            tags = states.list_tags_for_resource(resourceArn=machine["stateMachineArn"])["tags"]
+            yield Resource("state machine", machine["name"], _has_tag(workshop, _as_mapping(tags, "key", "value")))
+
+
+def _delete_state_machine(workshop: Connection, name: str) -> None:
+    states = boto3.client("stepfunctions")
+    arn = f"arn:aws:states:{workshop.region}:{workshop.account_id}:stateMachine:{name}"
+    for execution in _pages(states, "list_executions", "executions", stateMachineArn=arn, statusFilter="RUNNING"):
+        states.stop_execution(executionArn=execution["executionArn"], cause="workshop clean-up")
+    states.delete_state_machine(stateMachineArn=arn)
+
+
+def _find_rules(workshop: Connection) -> Iterator[Resource]:
+    # The rule is the account's: it goes only when the workshop's state machines are the last that could use it.
+    states, events = boto3.client("stepfunctions"), boto3.client("events")
+    machines = [machine["name"] for machine in _pages(states, "list_state_machines", "stateMachines")]
+    others = [name for name in machines if not name.startswith(f"{workshop.prefix}-")]
+    try:
+        events.describe_rule(Name=permissions.MANAGED_RULE)
+    except events.exceptions.ResourceNotFoundException:
+        return
+    if not others:
+        yield Resource("managed rule", permissions.MANAGED_RULE)
+
+
+def _delete_rule(workshop: Connection, name: str) -> None:
+    events = boto3.client("events")
+    targets = [target["Id"] for target in events.list_targets_by_rule(Rule=name)["Targets"]]
+    if targets:
+        events.remove_targets(Rule=name, Ids=targets, Force=True)
+    events.delete_rule(Name=name, Force=True)
+
+
+def _find_functions(workshop: Connection) -> Iterator[Resource]:
+    client = boto3.client("lambda")
+    for function in _pages(client, "list_functions", "Functions"):
+        if function["FunctionName"].startswith(f"{workshop.prefix}-"):
+            tags = client.list_tags(Resource=function["FunctionArn"])["Tags"]
+            yield Resource("function", function["FunctionName"], _has_tag(workshop, tags))
+
+
+def _find_repositories(workshop: Connection) -> Iterator[Resource]:
+    codecommit = boto3.client("codecommit")
+    for repository in _pages(codecommit, "list_repositories", "repositories"):
+        name = repository["repositoryName"]
+        if name.startswith(f"{workshop.prefix}-"):
+            arn = f"arn:aws:codecommit:{workshop.region}:{workshop.account_id}:{name}"
+            tags = codecommit.list_tags_for_resource(resourceArn=arn)["tags"]
+            yield Resource("repository", name, _has_tag(workshop, tags))
+
+
+def _find_roles(workshop: Connection) -> Iterator[Resource]:
+    iam = boto3.client("iam")
+    for role in _pages(iam, "list_roles", "Roles"):
+        if role["RoleName"].startswith(f"{workshop.prefix}-"):
+            tags = iam.list_role_tags(RoleName=role["RoleName"])["Tags"]
+            yield Resource("role", role["RoleName"], _has_tag(workshop, _as_mapping(tags)))
+
+
+def _find_log_groups(workshop: Connection) -> Iterator[Resource]:
+    # The services make these and do not tag them; only this workshop's functions write to them.
+    prefix = f"/aws/lambda/{workshop.prefix}-"
+    for group in _pages(boto3.client("logs"), "describe_log_groups", "logGroups", logGroupNamePrefix=prefix):
+        yield Resource("log group", group["logGroupName"])
+
+
+def _delete_log_group(workshop: Connection, name: str) -> None:
+    _ignore_absent(lambda: boto3.client("logs").delete_log_group(logGroupName=name))
+
+
+def _find_log_streams(workshop: Connection) -> Iterator[Resource]:
+    # All processing jobs of an account share one group: only the workshop's streams are its own.
+    logs = boto3.client("logs")
+    arguments = {"logGroupName": STREAMS, "logStreamNamePrefix": f"{workshop.prefix}-"}
+    try:
+        for stream in _pages(logs, "describe_log_streams", "logStreams", **arguments):
+            yield Resource("log stream", stream["logStreamName"])
+    except logs.exceptions.ResourceNotFoundException:
+        return
+
+
+def _delete_log_stream(workshop: Connection, name: str) -> None:
+    logs = boto3.client("logs")
+    _ignore_absent(lambda: logs.delete_log_stream(logGroupName=STREAMS, logStreamName=name))
+    if not logs.describe_log_streams(logGroupName=STREAMS, limit=1)["logStreams"]:
+        _delete_log_group(workshop, STREAMS)
+
+
+def _find_bucket(workshop: Connection) -> Iterator[Resource]:
+    s3 = boto3.client("s3")
+    try:
+        s3.head_bucket(Bucket=workshop.bucket)
+        tags = s3.get_bucket_tagging(Bucket=workshop.bucket)["TagSet"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "404":
+            return
+        if error.response["Error"]["Code"] != "NoSuchTagSet":
+            raise
+        tags = []
+    yield Resource("bucket", workshop.bucket, _has_tag(workshop, _as_mapping(tags)))
+
+
+def _ignore_absent(call: Callable[[], Any]) -> None:
+    try:
+        call()
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceNotFoundException":
+            raise
+
+
+# In the order of deletion: what starts things first, then what they use, logs after their writers.
+_KINDS: dict[str, tuple[Callable[[Connection], Iterator[Resource]], Callable[[Connection, str], Any]]] = {
+    "repository": (
+        _find_repositories,
+        lambda workshop, name: boto3.client("codecommit").delete_repository(repositoryName=name),
+    ),
+    "state machine": (_find_state_machines, _delete_state_machine),
+    "managed rule": (_find_rules, _delete_rule),
+    "function": (
+        _find_functions,
+        lambda workshop, name: _ignore_absent(lambda: boto3.client("lambda").delete_function(FunctionName=name)),
+    ),
+    "role": (_find_roles, lambda workshop, name: roles.delete_role(boto3.client("iam"), name)),
+    "log group": (_find_log_groups, _delete_log_group),
+    "log stream": (_find_log_streams, _delete_log_stream),
+    "bucket": (_find_bucket, lambda workshop, name: storage.delete_bucket(boto3.client("s3"), name)),
+}

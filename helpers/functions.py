@@ -1,0 +1,131 @@
+"""Lambda functions: package them, create them, keep them up to date."""
+
+import hashlib
+import io
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from helpers.propagation import retry_until_propagated
+from helpers.roles import Ensured
+
+PROJECT = Path(__file__).resolve().parents[1]
+SOURCES = PROJECT / "lambda_src"
+CACHE = PROJECT / ".cache" / "lambda"
+RUNTIME = "python3.13"
+PLATFORM = "manylinux2014_x86_64"
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
+
+
+def package(folder: Path, *, runtime: str = RUNTIME) -> bytes:
+    """Return a zip of a function's folder and its requirements, the same bytes for the same files.
+
+    Requirements (``requirements.txt``, if there is one) are installed for Lambda's
+    platform as wheels, never built here. Raises RuntimeError with pip's message.
+    """
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.py"))}
+    if (folder / "requirements.txt").exists():
+        installed = _install(folder / "requirements.txt", runtime)
+        for path in sorted(installed.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts and "bin" != path.relative_to(installed).parts[0]:
+                files.setdefault(path.relative_to(installed).as_posix(), path.read_bytes())
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in sorted(files.items()):
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content)
+    return buffer.getvalue()
+
+
+def ensure_function(
+    client: Any,
+    name: str,
+    *,
+    role_arn: str,
+    code: bytes,
+    timeout: int,
+    memory: int,
+    variables: Mapping[str, str],
+    tags: Mapping[str, str],
+    runtime: str = RUNTIME,
+    handler: str = "lambda_function.lambda_handler",
+) -> Ensured:
+    """Create the function ``name`` from ``code`` (a zip), or bring an existing one up to date; wait until it is active.
+
+    ``timeout`` in seconds, ``memory`` in MB.
+    """
+    settings = {
+        "FunctionName": name,
+        "Role": role_arn,
+        "Runtime": runtime,
+        "Handler": handler,
+        "Timeout": timeout,
+        "MemorySize": memory,
+        "Environment": {"Variables": dict(variables)},
+    }
+    try:
+        made = retry_until_propagated(
+            lambda: client.create_function(**settings, Code={"ZipFile": code}, Tags=dict(tags))
+        )
+        created = True
+    except client.exceptions.ResourceConflictException:
+        client.update_function_code(FunctionName=name, ZipFile=code)
+        client.get_waiter("function_updated_v2").wait(FunctionName=name)
+        made = client.update_function_configuration(**settings)
+        client.get_waiter("function_updated_v2").wait(FunctionName=name)
+        created = False
+    client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 120})
+    return Ensured(name, made["FunctionArn"], created)
+
+
+def allow_invoke(client: Any, name: str, *, principal: str, source_arn: str, account_id: str) -> bool:
+    """Let an AWS service invoke a function for one source. Returns whether that is new.
+
+    ``principal``: such as codecommit.amazonaws.com. The source account closes the
+    gap that an ARN without an account would leave (the confused deputy).
+    """
+    try:
+        client.add_permission(
+            FunctionName=name,
+            StatementId=principal.partition(".")[0],
+            Action="lambda:InvokeFunction",
+            Principal=principal,
+            SourceArn=source_arn,
+            SourceAccount=account_id,
+        )
+    except client.exceptions.ResourceConflictException:
+        return False
+    return True
+
+
+def _install(requirements: Path, runtime: str) -> Path:
+    """Install requirements for Lambda's platform into a cached folder, and return it."""
+    digest = hashlib.sha256(f"{runtime} {PLATFORM} {requirements.read_text()}".encode()).hexdigest()[:16]
+    folder = CACHE / f"{requirements.parent.name}-{digest}"
+    if folder.exists():
+        return folder
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    version = runtime.removeprefix("python")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    command += ["--only-binary", ":all:", "--platform", PLATFORM, "--python-version", version, "--implementation", "cp"]
+    done = subprocess.run(
+        [*command, "--target", str(partial), "-r", str(requirements)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"cannot package {requirements.parent.name} for Lambda:\n{done.stderr.strip()}")
+    partial.replace(folder)
+    return folder
+
+
+if __name__ == "__main__":  # `make` fills the cache, so that notebooks need no network
+    for source in sorted(SOURCES.iterdir()):
+        if (source / "lambda_function.py").exists():
+            print(f"{source.name}: {len(package(source)):,} bytes for {RUNTIME}")

@@ -1,0 +1,117 @@
+"""Run the notebooks: ``python -m helpers.notebooks run|store|check``.
+
+``run`` executes copies and keeps them in ``build/notebooks`` (``make run``);
+``store`` makes the .ipynb files from their text twins and stores their outputs
+(``make notebooks``); ``check`` says which of them are not what their twin says.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+PROJECT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = PROJECT / "notebooks"
+TEXT = NOTEBOOKS / "text"
+BUILD = PROJECT / "build" / "notebooks"
+CELL_SECONDS = 900
+_KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+
+def twins(numbers: list[str] | None = None) -> list[Path]:
+    """Return the text twins in order, all of them or those whose number is asked for."""
+    return [path for path in sorted(TEXT.glob("*.py")) if not numbers or path.name[:2] in numbers]
+
+
+def read(twin: Path) -> nbformat.NotebookNode:
+    """Return the notebook of a text twin: without outputs, and with cell ids that do not change from run to run."""
+    notebook = jupytext.read(twin)
+    notebook.metadata = nbformat.from_dict({"kernelspec": _KERNEL, "language_info": {"name": "python"}})
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{index:02}"
+        cell.metadata = nbformat.from_dict({key: value for key, value in cell.metadata.items() if key == "tags"})
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def execute(notebook: nbformat.NotebookNode) -> None:
+    """Run a notebook's cells in its folder, in place. Raises CellExecutionError."""
+    client = NotebookClient(notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(NOTEBOOKS)}})
+    client.record_timing = False  # times would make every run's file different
+    client.execute()
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            output.pop("transient", None)
+
+
+def run(numbers: list[str]) -> int:
+    """Execute notebooks into ``build/notebooks``, a line of progress each. Returns the exit code."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    for twin in twins(numbers):
+        notebook, started = read(twin), time.monotonic()
+        print(f"  {twin.stem} …", end="", flush=True)
+        try:
+            execute(notebook)
+        except CellExecutionError as error:
+            print(f" failed\n{error}", file=sys.stderr)
+            return 1
+        finally:
+            nbformat.write(notebook, BUILD / f"{twin.stem}.ipynb")
+        cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+        print(f" {cells} cells in {time.monotonic() - started:.1f} s")
+    return 0
+
+
+def store(numbers: list[str]) -> int:
+    """Execute notebooks and store them, outputs included, beside their twins. Returns the exit code."""
+    for twin in twins(numbers):
+        notebook = read(twin)
+        print(f"  {twin.stem} …", flush=True)
+        execute(notebook)
+        target = NOTEBOOKS / f"{twin.stem}.ipynb"
+        partial = target.with_suffix(".partial")
+        partial.write_text(nbformat.writes(notebook) + "\n")
+        partial.replace(target)
+    return 0
+
+
+def stale() -> Iterator[str]:
+    """Yield what is wrong with the stored notebooks: missing, without a twin, or with other cells than their twin."""
+    stored = {path.stem: path for path in NOTEBOOKS.glob("*.ipynb")}
+    for name in sorted(stored.keys() - {twin.stem for twin in twins()}):
+        yield f"notebooks/{name}.ipynb has no text twin"
+    for twin in twins():
+        if twin.stem not in stored:
+            yield f"notebooks/{twin.stem}.ipynb is missing: make notebooks"
+            continue
+        cells = json.loads(stored[twin.stem].read_text())["cells"]
+        same = [("".join(cell["source"]), cell["cell_type"]) for cell in cells]
+        if same != [(cell.source, cell.cell_type) for cell in read(twin).cells]:
+            yield f"notebooks/{twin.stem}.ipynb differs from its text twin: make notebooks"
+
+
+def main() -> int:
+    """Run the command line. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m helpers.notebooks", description=__doc__)
+    parser.add_argument("command", choices=["run", "store", "check"])
+    parser.add_argument("numbers", nargs="*", help="such as 00 01; all of them when none is given")
+    options = parser.parse_args()
+    # The kernel is the one of this Python, also when its environment is not activated.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    if options.command == "check":
+        problems = list(stale())
+        print("\n".join(problems) or f"{len(twins())} notebooks are what their text twins say")
+        return bool(problems)
+    return {"run": run, "store": store}[options.command](options.numbers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Wait for IAM: a new role or policy takes seconds to be known everywhere on AWS."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+# What the services answer while a role or its policy has not reached them. A real mistake
+# gives the same errors, so the wait is bounded and the last error is raised as it came.
+NOT_PROPAGATED = {
+    "AccessDeniedException": ("not authorized to", "is not authorized to create managed-rule"),
+    "InvalidParameterValueException": ("cannot be assumed by Lambda",),
+    "InvalidParameterValue": ("cannot be assumed",),
+    "ValidationException": ("Could not assume role",),
+    "MalformedPolicyDocument": ("Invalid principal in policy",),
+    "InvalidArn": (),
+    "AccessDenied": ("not authorized to perform",),
+}
+
+
+def retry_until_propagated(
+    call: Callable[[], Any], *, seconds: float = 60, sleep: Callable[[float], None] = time.sleep
+) -> Any:
+    """Return ``call()``, tried again for up to ``seconds`` while the error means "not known yet".
+
+    Any other error is raised at once.
+    """
+    for pause in _pauses(seconds):
+        try:
+            return call()
+        except ClientError as error:
+            if not is_propagation_error(error):
+                raise
+            sleep(pause)
+    return call()
+
+
+def is_propagation_error(error: ClientError) -> bool:
+    """Whether an error may come from a role or policy that has not spread yet."""
+    code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
+    phrases = NOT_PROPAGATED.get(code)
+    return phrases is not None and (not phrases or any(phrase in message for phrase in phrases))
+
+
+def _pauses(seconds: float) -> Iterator[float]:
+    pause = 0.5
+    while seconds > 0:
+        yield min(pause, seconds)
+        seconds -= pause
+        pause = min(pause * 2, 8)

@@ -1,0 +1,88 @@
+"""The data scientist's git: a clone of the CodeCommit repository, commits and pushes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A commit that is on the server, and whether this push brought it there."""
+
+    commit: str = field(repr=False)
+    new: bool
+
+
+class GitError(Exception):
+    """git refused; the message is what it said."""
+
+
+def git(*arguments: str, cwd: Path | None = None) -> str:
+    """Run git and return what it printed. Raises GitError with its own words."""
+    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise GitError(f"git {arguments[0]}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout.strip()
+
+
+def ensure_clone(url: str, folder: Path, *, author: str, email: str, branch: str = "main") -> bool:
+    """Clone ``url`` into ``folder``, or find the clone that is there. Returns whether it was cloned now.
+
+    The clone remembers how to sign in: git asks the AWS CLI, which signs with the
+    credentials of the environment. The same helper serves CodeCommit on AWS and the
+    embedded AWS, whose host is not Amazon's.
+    """
+    if (folder / ".git").exists() and git("remote", "get-url", "origin", cwd=folder) == url:
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    sign_in = f"!{aws_command()} codecommit credential-helper --ignore-host-check $@"
+    settings = [
+        "credential.helper=",  # an empty one first: it sets the machine's own helpers aside
+        f"credential.helper={sign_in}",
+        "credential.UseHttpPath=true",
+        f"user.name={author}",
+        f"user.email={email}",
+    ]
+    git("clone", "--quiet", *(part for setting in settings for part in ("--config", setting)), url, str(folder))
+    if git("branch", "--show-current", cwd=folder) != branch:
+        git("switch", "--quiet", "--orphan", branch, cwd=folder)
+    return True
+
+
+def commit_and_push(folder: Path, message: str, *, branch: str = "main") -> Pushed:
+    """Commit everything in ``folder`` and push it.
+
+    When the history already has a commit with exactly these files, nothing is
+    committed and that commit is returned: the same experiment is not run twice.
+    """
+    git("add", "--all", cwd=folder)
+    tree = git("write-tree", cwd=folder)
+    if _has_commits(folder):
+        for line in git("log", "--format=%T %H", branch, cwd=folder).splitlines():
+            known, _, commit = line.partition(" ")
+            if known == tree:
+                git("push", "--quiet", "origin", branch, cwd=folder)
+                return Pushed(commit, new=False)
+    git("commit", "--quiet", "--message", message, cwd=folder)
+    git("push", "--quiet", "--set-upstream", "origin", branch, cwd=folder)
+    return Pushed(git("rev-parse", "HEAD", cwd=folder), new=True)
+
+
+def _has_commits(folder: Path) -> bool:
+    done = subprocess.run(
+        ["git", "rev-parse", "--verify", "--quiet", "HEAD"], cwd=folder, capture_output=True, check=False
+    )
+    return done.returncode == 0
+
+
+def aws_command() -> str:
+    """Return the AWS CLI: the one beside this Python, or the one on the PATH."""
+    beside = Path(sys.executable).parent / "aws"
+    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("aws")
+    if not found:
+        raise GitError("the AWS CLI is not installed; git needs it to sign in to CodeCommit")
+    return found
