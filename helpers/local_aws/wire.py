@@ -147,7 +147,9 @@ def _decode(operation: OperationModel, params: Params) -> Params:
 
     def walk(shape: Shape, value: Any) -> Any:
         if isinstance(shape, StructureShape) and isinstance(value, dict):
-            return {k: walk(shape.members[k], v) if k in shape.members else v for k, v in value.items() if v is not None}
+            return {
+                k: walk(shape.members[k], v) if k in shape.members else v for k, v in value.items() if v is not None
+            }
         if isinstance(shape, ListShape) and isinstance(value, list):
             return [walk(shape.member, item) for item in value]
         if isinstance(shape, MapShape) and isinstance(value, dict):
@@ -180,16 +182,17 @@ _TYPES: dict[str, tuple[type, ...]] = {
 def _check(shape: Shape, value: Any, path: str, fail: Callable[[str, str], AwsError]) -> None:
     """Hold ``value`` against every constraint that the model states: presence, type, enum, pattern, range."""
     member = path or shape.name
-    number = shape.type_name in ("integer", "long", "float", "double")
-    if not isinstance(value, _TYPES[shape.type_name]) or (number and isinstance(value, bool)):
+    if _wrong_type(shape, value):
         raise AwsError("SerializationException", f"{member} must be a {shape.type_name}, not {type(value).__name__}")
     problem = _broken_constraint(shape, value)
     if problem:
-        raise fail(member, f"Value '{value}' at '{member}' failed to satisfy constraint: {problem}")
+        raise fail(member, f"Value '{value!s:.100}' at '{member}' failed to satisfy constraint: {problem}")
     if isinstance(shape, StructureShape):
         for name in shape.required_members:
             if value.get(name) is None:
-                raise fail(name, f"Value null at '{_join(path, name)}' failed to satisfy constraint: Member must not be null")
+                raise fail(
+                    name, f"Value null at '{_join(path, name)}' failed to satisfy constraint: Member must not be null"
+                )
         for name, item in value.items():
             if name not in shape.members:
                 raise fail(name, f"Unknown parameter '{_join(path, name)}'")
@@ -201,6 +204,11 @@ def _check(shape: Shape, value: Any, path: str, fail: Callable[[str, str], AwsEr
         for key, item in value.items():
             _check(shape.key, key, f"{path}.key", fail)
             _check(shape.value, item, f"{path}.{key}", fail)
+
+
+def _wrong_type(shape: Shape, value: Any) -> bool:
+    number = shape.type_name in ("integer", "long", "float", "double")
+    return not isinstance(value, _TYPES[shape.type_name]) or (number and isinstance(value, bool))
 
 
 def _broken_constraint(shape: Shape, value: Any) -> str:
