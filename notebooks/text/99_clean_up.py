@@ -1,0 +1,114 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 99 · Clean up
+#
+# Delete everything that the notebooks made, and prove that nothing is left.
+#
+# **For** the MLOps engineer · **Time** 3 minutes · **Cost on AWS** none; it ends all cost · **Needs first** nothing
+
+# %% [markdown]
+# **You will**
+#
+# - **list** everything with the workshop's name,
+# - **delete** it, in an order in which nothing starts anew,
+# - **prove** that nothing is left.
+
+# %%
+import sys
+
+sys.path[:0] = [".."]  # the project's folder, for `helpers`
+from collections import Counter
+
+import boto3
+
+from helpers import cleanup, connect
+
+workshop = connect()
+
+# %% [markdown]
+# ## What is there
+#
+# Found by name, and by tag: what has the prefix but not the workshop's tag is not ours, and stays. Services make log
+# groups and streams without tags; these go by their writer's name.
+
+# %%
+found = cleanup.find_resources(workshop)
+for kind, count in Counter(resource.kind for resource in found).items():
+    print(f"{kind}: {count}")
+
+# %% [markdown]
+# ## Delete it
+#
+# First the repository, so that no push starts anything; then the state machines with their running executions, their
+# rule, the function and the roles; then logs; the bucket last, with every version of every object. Everything in the
+# bucket is lost: the data set can be fetched again, the runs cannot.
+
+# %%
+for resource in found:
+    if resource.ours:
+        cleanup.delete_resource(workshop, resource)
+    else:
+        print("left alone:", resource)
+print(
+    sum(resource.ours for resource in found), "resources deleted" if found else "resources: there was nothing to delete"
+)
+
+# %% [markdown]
+# ## Prove it
+#
+# The same search again. AWS takes a moment to delete a state machine, so the search is repeated until it agrees.
+
+# %%
+left = cleanup.wait_until_gone(workshop)
+print("left:", *left or ["nothing"])
+
+# %% [markdown]
+# Last of all the notebook gives back its own permissions, those of notebook 02, step 0.
+
+# %%
+taken = cleanup.delete_notebook_policy(workshop)
+print("the notebook's policy:", "deleted" if taken else "was not there")
+
+# %% [markdown]
+# ## Check yourself
+
+# %%
+iam = boto3.client("iam")
+assert not [resource for resource in left if resource.ours], f"still there: {left}"
+policies = iam.list_role_policies(RoleName=workshop.role_arn.rpartition("/")[2])["PolicyNames"]
+assert workshop.name("notebook") not in policies, "the notebook's policy is still attached"
+print("nothing is left")
+
+# %% [markdown]
+# ## Exercise
+#
+# Somebody in your team made a bucket by hand whose name begins with your prefix. Would this notebook have deleted it?
+#
+# <details><summary>Solution</summary>
+#
+# No. It looks for one bucket, by its full name, and deletes it only if it carries the tag `workshop` with your prefix.
+# A role `demo-exp-mine` without the tag would have been listed, and left alone.
+#
+# </details>
+
+# %% [markdown]
+# ## What you built
+#
+# - A **list** of what the workshop had made,
+# - all of it **deleted**,
+# - and the **proof**.
+#
+# Left running: nothing.
+#
+# Back to [00 · Start here](00_start_here.ipynb).
