@@ -1,0 +1,111 @@
+"""The scripts in code/ give the same metrics with the versions inside SageMaker's image as with ours.
+
+The environment is built once and kept in .cache/envs. Where it cannot be built the test fails and says why.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from helpers import dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = Path(__file__).with_name("requirements-1.4-2.txt")
+
+# One process runs the four steps, so that pandas and scikit-learn are imported once.
+RUN_STEPS = """
+import os, runpy, sys
+for step in ("preprocess", "train", "predict", "evaluate"):
+    os.environ["PROCESSING_DIR"] = os.path.join(sys.argv[2], step)
+    script = os.path.join(sys.argv[1], step + ".py")
+    sys.argv[1:], rest = [], sys.argv[1:]
+    runpy.run_path(script, run_name="__main__")
+    sys.argv[1:] = rest
+print(__import__("sklearn").__version__)
+"""
+
+
+def call(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}", pytrace=False)
+
+
+def build(folder: Path) -> None:
+    """Make a virtual environment with the image's versions in ``folder``: with uv, or with pip where uv is missing."""
+    python = folder / "bin" / "python"
+    beside = Path(sys.executable).with_name("uv")
+    if uv := str(beside) if beside.exists() else shutil.which("uv"):
+        # From Python 3.13 on there are no wheels of these versions: let uv find an older one.
+        version = sys.executable if sys.version_info < (3, 13) else ">=3.10,<3.13"
+        call(uv, "venv", "--quiet", "--python", version, folder)
+        call(uv, "pip", "install", "--quiet", "--only-binary", ":all:", "--python", python, "-r", REQUIREMENTS)
+    else:
+        call(sys.executable, "-m", "venv", folder)
+        call(python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "-r", REQUIREMENTS)
+
+
+@pytest.fixture(scope="session")
+def container_python() -> Path:
+    """Return the interpreter of an environment with the image's versions."""
+    key = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
+    target = ROOT / ".cache" / "envs" / key
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as scratch:
+            build(Path(scratch) / "env")
+            try:
+                os.rename(Path(scratch) / "env", target)  # only a finished environment gets the name
+            except OSError:
+                assert target.exists()  # another test process was faster
+    return target / "bin" / "python"
+
+
+def start(python: Path, table: Path, workspace: Path) -> subprocess.Popen:
+    """Start the four steps on ``table``, each in a folder of its own, linked as SageMaker would copy."""
+    inputs = {"train": ["preprocess"], "predict": ["preprocess", "train"], "evaluate": ["predict"]}
+    (workspace / "preprocess" / "input").mkdir(parents=True)
+    (workspace / "preprocess" / "input" / "census-income.csv").symlink_to(table)
+    for step, sources in inputs.items():
+        (workspace / step / "input").mkdir(parents=True)
+        for source in sources:
+            (workspace / step / "input" / source).symlink_to(workspace / source / "output")
+    return subprocess.Popen(
+        [python, "-c", RUN_STEPS, ROOT / "code", workspace],
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def rounded(metrics: dict) -> dict:
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in metrics.items()}
+
+
+@pytest.mark.parametrize("name", ["sample", "full"])
+def test_the_image_versions_give_the_same_metrics_and_plots(name, container_python, tmp_path):
+    table = dataset.sample_path() if name == "sample" else dataset.path()
+    if not table.exists():
+        pytest.skip("the full data set is not here: `python -m helpers.dataset` fetches it")
+    runs = {"ours": Path(sys.executable), "container": container_python}
+    processes = {who: start(python, table, tmp_path / who) for who, python in runs.items()}
+    logs = {who: process.communicate(timeout=300)[0] for who, process in processes.items()}
+    for who, process in processes.items():
+        assert process.returncode == 0, f"{who}: {logs[who]}"
+    assert logs["container"].splitlines()[-1] == "1.4.2"
+
+    found = {who: tmp_path / who / "evaluate" / "output" for who in runs}
+    ours, container = (rounded(json.loads((found[who] / "metrics.json").read_text())) for who in runs)
+    assert ours == container
+    for plot in ("roc_curve.svg", "confusion_matrix.svg"):
+        assert (found["ours"] / plot).read_text() == (found["container"] / plot).read_text()
+    if name == "full":
+        assert (ours["roc_auc"], ours["accuracy"]) == (0.843, 0.753)
