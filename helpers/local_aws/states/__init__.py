@@ -1,0 +1,1 @@
+"""Step Functions: what the embedded AWS adds to ministack's own."""
