@@ -4,6 +4,7 @@ A resource whose name begins with the prefix but which does not carry the
 workshop's tag is somebody else's. It is reported and left alone.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -183,6 +184,12 @@ def _find_bucket(workshop: Connection) -> Iterator[Resource]:
     yield Resource("bucket", workshop.bucket, _has_tag(workshop, _as_mapping(tags)))
 
 
+def _find_clones(workshop: Connection) -> Iterator[Resource]:
+    if workshop.work_dir.exists():
+        for folder in workshop.work_dir.glob(f"{workshop.prefix}-*"):
+            yield Resource("clone", folder.name)
+
+
 def _ignore_absent(call: Callable[[], Any]) -> None:
     try:
         call()
@@ -197,6 +204,7 @@ _KINDS: dict[str, tuple[Callable[[Connection], Iterator[Resource]], Callable[[Co
         _find_repositories,
         lambda workshop, name: boto3.client("codecommit").delete_repository(repositoryName=name),
     ),
+    "clone": (_find_clones, lambda workshop, name: shutil.rmtree(workshop.work_dir / name)),
     "state machine": (_find_state_machines, _delete_state_machine),
     "managed rule": (_find_rules, _delete_rule),
     "function": (

@@ -58,6 +58,15 @@ class Connection:
         """``tags`` in the form of Step Functions, which spells the members in small letters."""
         return [{"key": key, "value": value} for key, value in self.tags.items()]
 
+    @property
+    def work_dir(self) -> Path:
+        """Where clones go: with the state of the embedded AWS, so that they vanish together, or in ``build``."""
+        if self.target == "aws":
+            return Path(__file__).resolve().parents[1] / "build" / "work"
+        from helpers.local_aws import control
+
+        return control.default_state_dir().resolve() / "work"
+
 
 def connect() -> Connection:
     """Point boto3 at this notebook's target, say which one, and return the connection.

@@ -9,14 +9,18 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+from helpers.local_aws import control
 
 PROJECT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = PROJECT / "notebooks"
@@ -46,6 +50,8 @@ def execute(notebook: nbformat.NotebookNode) -> None:
     """Run a notebook's cells in its folder, in place. Raises CellExecutionError."""
     client = NotebookClient(notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(NOTEBOOKS)}})
     client.record_timing = False  # times would make every run's file different
+    client.coalesce_streams = True  # how lines fall into messages depends on timing
+    client.extra_arguments = ["--IPKernelApp.log_level=ERROR"]  # it warns of plain TCP; it listens on 127.0.0.1 only
     client.execute()
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
@@ -70,17 +76,36 @@ def run(numbers: list[str]) -> int:
     return 0
 
 
-def store(numbers: list[str]) -> int:
-    """Execute notebooks and store them, outputs included, beside their twins. Returns the exit code."""
-    for twin in twins(numbers):
-        notebook = read(twin)
-        print(f"  {twin.stem} …", flush=True)
-        execute(notebook)
-        target = NOTEBOOKS / f"{twin.stem}.ipynb"
-        partial = target.with_suffix(".partial")
-        partial.write_text(nbformat.writes(notebook) + "\n")
-        partial.replace(target)
+def store() -> int:
+    """Execute every notebook on a fresh embedded AWS and store them, outputs included. Returns the exit code."""
+    with fresh_embedded_aws():
+        for twin in twins():
+            print(f"  {twin.stem} …", flush=True)
+            notebook = read(twin)
+            execute(notebook)
+            target = NOTEBOOKS / f"{twin.stem}.ipynb"
+            partial = target.with_suffix(".partial")
+            partial.write_text(nbformat.writes(notebook) + "\n")
+            partial.replace(target)
     return 0
+
+
+@contextmanager
+def fresh_embedded_aws() -> Iterator[Path]:
+    """Point the notebooks at an embedded AWS with nothing in it, and remove it afterwards."""
+    before = {name: os.environ.get(name) for name in ("WORKSHOP_STATE_DIR", "WORKSHOP_TARGET")}
+    with tempfile.TemporaryDirectory(prefix="workshop-") as folder:
+        state_dir = Path(folder) / "state"
+        os.environ.update(WORKSHOP_STATE_DIR=str(state_dir), WORKSHOP_TARGET="local")
+        try:
+            yield state_dir
+        finally:
+            control.stop(state_dir)
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
 
 def stale() -> Iterator[str]:
@@ -102,7 +127,7 @@ def main() -> int:
     """Run the command line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m helpers.notebooks", description=__doc__)
     parser.add_argument("command", choices=["run", "store", "check"])
-    parser.add_argument("numbers", nargs="*", help="such as 00 01; all of them when none is given")
+    parser.add_argument("numbers", nargs="*", help="of run: such as 00 01; all when none is given")
     options = parser.parse_args()
     # The kernel is the one of this Python, also when its environment is not activated.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -110,7 +135,7 @@ def main() -> int:
         problems = list(stale())
         print("\n".join(problems) or f"{len(twins())} notebooks are what their text twins say")
         return bool(problems)
-    return {"run": run, "store": store}[options.command](options.numbers)
+    return store() if options.command == "store" else run(options.numbers)
 
 
 if __name__ == "__main__":

@@ -33,9 +33,10 @@ def ensure_clone(url: str, folder: Path, *, author: str, email: str, branch: str
 
     The clone remembers how to sign in: git asks the AWS CLI, which signs with the
     credentials of the environment. The same helper serves CodeCommit on AWS and the
-    embedded AWS, whose host is not Amazon's.
+    embedded AWS, whose host is not Amazon's. A clone of a repository that was deleted
+    and made anew since is replaced.
     """
-    if (folder / ".git").exists() and git("remote", "get-url", "origin", cwd=folder) == url:
+    if (folder / ".git").exists() and _is_clone_of(url, folder, branch):
         return False
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +71,13 @@ def commit_and_push(folder: Path, message: str, *, branch: str = "main") -> Push
     git("commit", "--quiet", "--message", message, cwd=folder)
     git("push", "--quiet", "--set-upstream", "origin", branch, cwd=folder)
     return Pushed(git("rev-parse", "HEAD", cwd=folder), new=True)
+
+
+def _is_clone_of(url: str, folder: Path, branch: str) -> bool:
+    if git("remote", "get-url", "origin", cwd=folder) != url:
+        return False
+    pushed = git("for-each-ref", f"refs/remotes/origin/{branch}", cwd=folder)
+    return not pushed or bool(git("ls-remote", "--heads", "origin", branch, cwd=folder))
 
 
 def _has_commits(folder: Path) -> bool:

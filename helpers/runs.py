@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
+import boto3
 import pandas as pd
 import yaml
 
+from helpers.connection import connect
 from helpers.pipeline import STEPS
 from helpers.prices import usd_per_hour
 
@@ -149,3 +151,17 @@ def _read(s3: Any, bucket: str, key: str) -> bytes | None:
         return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     except s3.exceptions.NoSuchKey:
         return None
+
+
+def main() -> None:
+    """Print the table of the workshop's runs (the last lines of ``make run``)."""
+    workshop = connect()
+    repository = workshop.name(workshop.project)
+    runs = table(boto3.client("s3"), workshop.bucket, repository, region=workshop.region)
+    columns = ["experiment", "commit", "author", "status", "changed", "roc_auc", "accuracy", "seconds", "usd"]
+    print(f"\nruns of {repository} (usd: what the seconds would cost on AWS, without starting instances)")
+    print(runs[[name for name in columns if name in runs]].round(3).to_string(index=False, na_rep=""))
+
+
+if __name__ == "__main__":
+    main()

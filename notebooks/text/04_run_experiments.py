@@ -40,7 +40,7 @@ from helpers import connect, executions, repository, runs, sdk
 
 workshop = connect()
 REPOSITORY = workshop.name(workshop.project)
-CLONE = Path("../build/clones") / workshop.target / REPOSITORY
+CLONE = workshop.work_dir / REPOSITORY
 s3, states, logs, codecommit = (boto3.client(name) for name in ("s3", "stepfunctions", "logs", "codecommit"))
 
 # %% [markdown]

@@ -50,7 +50,7 @@ for kind, count in Counter(resource.kind for resource in found).items():
 # %% [markdown]
 # ## Delete it
 #
-# First the repository, so that no push starts anything; then the state machines with their running executions, their
+# First the repository and your clone of it, so that no push starts anything; then the state machines with their running executions, their
 # rule, the function and the roles; then logs; the bucket last, with every version of every object. Everything in the
 # bucket is lost: the data set can be fetched again, the runs cannot.
 

@@ -1,0 +1,57 @@
+# Every command works on a fresh machine with Python 3.11+, git and make.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lab check notebooks bench stop clean setup
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): requirements.txt
+	@echo "setting up $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check uv \
+	  && $(VENV)/bin/uv pip install --quiet --python $(RUN) -r requirements.txt \
+	  || $(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $(READY)
+
+setup: $(READY)
+	@$(RUN) -m helpers.dataset
+	@$(RUN) -m helpers.functions
+
+run: setup  ## set up, run notebooks 00-04 on the embedded AWS, show the table of experiments
+	@$(RUN) -m helpers.local_aws start
+	@$(RUN) -m helpers.notebooks run 00 01 02 03 04
+	@$(RUN) -m helpers.runs
+	@echo "The embedded AWS keeps running. Open the notebooks with 'make lab', stop it with 'make stop'."
+
+test: setup  ## every test: unit, embedded AWS, notebooks against their stored outputs
+	@$(RUN) -m pytest -q -n 2 tests/unit
+	@$(RUN) -m pytest -q tests/local_aws tests/notebooks tests/container
+
+lab: setup  ## JupyterLab on the notebooks, embedded AWS up
+	@$(RUN) -m helpers.local_aws start
+	@$(VENV)/bin/jupyter lab --ip 127.0.0.1 --notebook-dir notebooks
+
+check: $(READY)  ## format, lint, types, and whether the stored notebooks are fresh
+	@$(VENV)/bin/ruff format --check --quiet . || (echo "format with: $(VENV)/bin/ruff format ." && exit 1)
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/mypy
+	@$(RUN) -m helpers.notebooks check
+
+notebooks: setup  ## run every notebook on a fresh embedded AWS and store its outputs
+	@$(RUN) -m helpers.notebooks store
+
+bench: setup  ## how long things take on this machine
+	@$(RUN) -m pytest -q tests/bench
+
+stop:  ## stop the embedded AWS
+	@$(RUN) -m helpers.local_aws stop
+
+clean:  ## stop it and remove what the project made
+	@test ! -x $(RUN) || $(RUN) -m helpers.local_aws stop
+	@rm -rf .local_aws build .cache dataset/census-income.csv $(VENV)
