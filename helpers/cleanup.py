@@ -45,7 +45,10 @@ def delete_resource(workshop: Connection, resource: Resource) -> None:
 def wait_until_gone(
     workshop: Connection, *, seconds: float = 120, sleep: Callable[[float], None] = time.sleep
 ) -> list[Resource]:
-    """Return what is left of the workshop, looking again for up to ``seconds``: some services delete in their own time."""
+    """Return what is left of the workshop, looking again for up to ``seconds``.
+
+    Some services delete in their own time.
+    """
     waited = 0.0
     while True:
         left = find_resources(workshop)

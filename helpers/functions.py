@@ -31,7 +31,7 @@ def package(folder: Path, *, runtime: str = RUNTIME) -> bytes:
     if (folder / "requirements.txt").exists():
         installed = _install(folder / "requirements.txt", runtime)
         for path in sorted(installed.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts and "bin" != path.relative_to(installed).parts[0]:
+            if path.is_file() and "__pycache__" not in path.parts and path.relative_to(installed).parts[0] != "bin":
                 files.setdefault(path.relative_to(installed).as_posix(), path.read_bytes())
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -27,7 +27,8 @@ def notebook_statements(workshop: Connection) -> list[dict[str, Any]]:
         _allow(
             "codecommit",
             "CreateRepository GetRepository DeleteRepository TagResource ListTagsForResource GitPull GitPush GetBranch"
-            " GetCommit GetRepositoryTriggers PutRepositoryTriggers TestRepositoryTriggers GetCommentsForComparedCommit",
+            " GetCommit GetCommentsForComparedCommit GetRepositoryTriggers PutRepositoryTriggers"
+            " TestRepositoryTriggers",
             arn("codecommit", f"{prefix}-*"),
         ),
         _allow(

@@ -49,7 +49,7 @@ def processing_state(step: str, following: str | None, *, job_role_arn: str, tag
                 "ErrorEquals": ["SageMaker.AmazonSageMakerException", "SageMaker.ResourceLimitExceededException"],
                 "IntervalSeconds": 2,
                 "MaxAttempts": 3,
-                "BackoffRate": 2,
+                "BackoffRate": 2.0,
             }
         ],
         "Catch": [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "failed"}],

@@ -56,7 +56,8 @@ def _status(options: argparse.Namespace, state_dir: Path) -> int:
         print("embedded AWS: stopped")
         return 1
     print(
-        f"embedded AWS: running at {server.endpoint_url} (pid {server.pid}), region {server.region}, state in {state_dir}"
+        f"embedded AWS: running at {server.endpoint_url} (pid {server.pid}),"
+        f" region {server.region}, state in {state_dir}"
     )
     return 0
 

@@ -35,7 +35,8 @@ HOOKS = {
     "ministack.core.iam_actions": ["extract_iam_action", "extract_resource_arn", "identity_denial_message"],
     "ministack.core.iam_evaluator": [
         "AuthError", "CredentialResolutionError", "EvalContext", "_gather_role_policies", "_gather_user_policies",
-        "authenticate", "enforce", "evaluate", "evaluate_resource_policy", "is_root_access_key", "pin_signed_body", "pin_signed_request", "resolve_credential", "resolve_principal",
+        "authenticate", "enforce", "evaluate", "evaluate_resource_policy", "is_root_access_key", "pin_signed_body",
+        "pin_signed_request", "resolve_credential", "resolve_principal",
     ],
     "ministack.core.lambda_runtime": ["execution_credentials"],
     "ministack.core.router": ["extract_access_key_id"],
@@ -339,7 +340,11 @@ class Seam:
             except AwsError as error:
                 body = {"errorType": error.code, "errorMessage": error.message}
                 return {"body": body, "error": True, "log": str(error)}
-            return {"body": json.loads(outcome.payload), "error": outcome.error, "log": outcome.log}
+            try:
+                body: Any = json.loads(outcome.payload)
+            except ValueError:
+                body = outcome.payload  # a function may answer with bytes that are not JSON
+            return {"body": body, "error": outcome.error, "log": outcome.log}
 
         def check_role(data: dict) -> None:
             role_arn = data.get("Role")

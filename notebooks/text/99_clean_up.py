@@ -28,8 +28,6 @@
 import sys
 
 sys.path[:0] = [".."]  # the project's folder, for `helpers`
-from collections import Counter
-
 import boto3
 
 from helpers import cleanup, connect
@@ -44,15 +42,16 @@ workshop = connect()
 
 # %%
 found = cleanup.find_resources(workshop)
-for kind, count in Counter(resource.kind for resource in found).items():
-    print(f"{kind}: {count}")
+for kind in dict.fromkeys(resource.kind for resource in found):
+    names = [resource.name for resource in found if resource.kind == kind]
+    print(f"{kind}:", "one of each job" if kind == "log stream" else ", ".join(names))
 
 # %% [markdown]
 # ## Delete it
 #
-# First the repository and your clone of it, so that no push starts anything; then the state machines with their running executions, their
-# rule, the function and the roles; then logs; the bucket last, with every version of every object. Everything in the
-# bucket is lost: the data set can be fetched again, the runs cannot.
+# First the repository and your clone of it, so that no push starts anything; then the state machines with their running
+# executions, their rule, the function and the roles; then logs; the bucket last, with every version of every object.
+# Everything in the bucket is lost: the data set can be fetched again, the runs cannot.
 
 # %%
 for resource in found:
@@ -60,9 +59,7 @@ for resource in found:
         cleanup.delete_resource(workshop, resource)
     else:
         print("left alone:", resource)
-print(
-    sum(resource.ours for resource in found), "resources deleted" if found else "resources: there was nothing to delete"
-)
+print("all deleted" if found else "there was nothing to delete")
 
 # %% [markdown]
 # ## Prove it
