@@ -6,6 +6,7 @@ fails with the list of those that are gone. ``boot`` configures and imports it
 in this process, puts our hooks in and returns its ASGI application.
 """
 
+import contextlib
 import contextvars
 import importlib
 import itertools
@@ -338,12 +339,11 @@ class Seam:
                     config, func["code_zip"], event, credentials=credentials, request_id=request_id
                 )
             except AwsError as error:
-                body = {"errorType": error.code, "errorMessage": error.message}
-                return {"body": body, "error": True, "log": str(error)}
-            try:
-                body: Any = json.loads(outcome.payload)
-            except ValueError:
-                body = outcome.payload  # a function may answer with bytes that are not JSON
+                refused = {"errorType": error.code, "errorMessage": error.message}
+                return {"body": refused, "error": True, "log": str(error)}
+            body: Any = outcome.payload  # a function may answer with bytes that are not JSON
+            with contextlib.suppress(ValueError):
+                body = json.loads(body)
             return {"body": body, "error": outcome.error, "log": outcome.log}
 
         def check_role(data: dict) -> None:

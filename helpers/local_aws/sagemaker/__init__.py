@@ -1,0 +1,5 @@
+"""SageMaker of the embedded AWS: processing jobs that really run."""
+
+from helpers.local_aws.sagemaker.service import SageMaker
+
+__all__ = ["SageMaker"]

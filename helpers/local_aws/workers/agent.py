@@ -1,0 +1,250 @@
+"""What happens on one host of a processing job, from download to upload.
+
+The agent is a fork of the warm process. It isolates itself, brings the inputs,
+runs the entrypoint below an init process, sends its output to the log, and
+uploads the outputs. To the server it sends ``{"event": "started"}`` and at the
+end ``{"event": "ended", "code", "failure", "stopped", "message", "notes"}``;
+``{"event": "stop"}`` from the server stops the job, the end of the connection
+kills it.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from helpers.local_aws.workers import entrypoint, isolation, joblog, transfer, warm
+from helpers.local_aws.workers.forkserver import Channel
+
+_CONTINUOUS_INTERVAL = 1.0  # seconds between looks for new files of an output in Continuous mode
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass
+class _Run:
+    """How the entrypoint ended."""
+
+    code: int = 0
+    stopped: str = ""  # "", "request" or "timeout"
+    problem: str = ""
+    uploaded: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def probe() -> bool:
+    """Tell whether jobs can be isolated here, and say so once when they cannot."""
+    reason = isolation.probe()
+    if reason:
+        print(f"processing jobs run without isolation: {reason}", file=sys.stderr, flush=True)
+    return not reason
+
+
+def main(channel: Channel, isolated: bool) -> None:
+    """Run one host's part of the job that the first message describes."""
+    task = channel.receive()
+    if task is None:
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    isolation.die_with_parent()
+    os.umask(0o022)
+    began = time.monotonic()
+    folder = Path(task["folder"])
+    (folder / "ml").mkdir()
+    (folder / "tmp").mkdir()
+    (folder / "tmp").chmod(0o1777)
+    if isolated:
+        isolation.enter(folder, [Path(path) for path in task["hidden"]])
+        isolation.die_with_parent()  # a change of credentials resets it
+    host = _Host(task, channel, isolation.ML if isolated else folder / "ml", isolated, began)
+    channel.send({"event": "ended", **host.run()})
+
+
+class _Host:
+    """One host: ``root`` is the folder that the job sees as /opt/ml."""
+
+    def __init__(self, task: dict[str, Any], channel: Channel, root: Path, isolated: bool, began: float) -> None:
+        self.task, self.channel, self.root, self.isolated, self.began = task, channel, root, isolated, began
+        make = partial(
+            warm.client,
+            endpoint_url=task["endpoint_url"],
+            region=task["region"],
+            credentials=task["credentials"],
+        )
+        self.s3 = make("s3")
+        self.log = joblog.JobLog(make("logs"), task["log_stream"])
+        self.outputs = [item["S3Output"] for item in task["config"]["ProcessingOutputConfig"]["Outputs"]]
+        self.continuous = [output for output in self.outputs if output["S3UploadMode"] == "Continuous"]
+
+    def run(self) -> dict[str, Any]:
+        """Do everything; return the members of the last message."""
+        run = _Run()
+        failure = ""
+        try:
+            self._prepare()
+            self._run_entrypoint(run)
+            if run.stopped or run.code == 0:
+                for output in self.outputs:
+                    transfer.upload(self.s3, self._place(output["LocalPath"]), output["S3Uri"], run.uploaded)
+            failure = run.problem
+        except transfer.TransferError as error:
+            failure = str(error)
+        if not failure and run.code and not run.stopped:
+            failure = f"AlgorithmError: , exit code: {run.code}"
+        message, unreadable = self._exit_message()
+        notes = f"no logs: {self.log.problem}" if self.log.problem else ""
+        ended = {"code": run.code, "failure": failure or unreadable, "stopped": run.stopped}
+        return {**ended, "message": message, "notes": notes}
+
+    def _prepare(self) -> None:
+        config, names = self.task["config"], self.task["hosts"]
+        (self.root / "output").mkdir()
+        (self.root / "config").mkdir()
+        (self.root / "config/processingjobconfig.json").write_text(json.dumps(config))
+        resources = {"current_host": self.task["host"], "hosts": names}
+        (self.root / "config/resourceconfig.json").write_text(json.dumps(resources))
+        for output in self.outputs:
+            self._place(output["LocalPath"]).mkdir(parents=True, exist_ok=True)
+        for item in config["ProcessingInputs"]:
+            source = item["S3Input"]
+            local = self._place(source["LocalPath"])
+            local.mkdir(parents=True, exist_ok=True)
+            transfer.download(self.s3, source, local, names.index(self.task["host"]), len(names))
+
+    def _place(self, path: str) -> Path:
+        return self.root / Path(path).relative_to(isolation.ML)
+
+    def _exit_message(self) -> tuple[str, str]:
+        """Return the start of /opt/ml/output/message, or why the job fails for it."""
+        path = self.root / "output/message"
+        if path.is_symlink() or not path.is_file():
+            return "", ""
+        with path.open("rb") as file:
+            data = file.read(1024)
+        try:
+            return data.decode(), ""
+        except UnicodeDecodeError as error:
+            if error.start > len(data) - 4:  # only the cut at 1 KB splits a character
+                return data[: error.start].decode(), ""
+            return "", "ClientError: The exit message in /opt/ml/output/message is not UTF-8 encoded"
+
+    def _environment(self) -> dict[str, str]:
+        tmp = str(isolation.TMP if self.isolated and isolation.private_tmp() else Path(self.task["folder"], "tmp"))
+        environment = {
+            "PATH": f"{os.path.dirname(sys.executable)}:{_PATH}",
+            "HOME": tmp,
+            "LANG": "C.UTF-8",
+            "LC_ALL": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONIOENCODING": "UTF-8",
+            "PYTHONUNBUFFERED": "1",
+            "AWS_REGION": self.task["region"],
+            "AWS_DEFAULT_REGION": self.task["region"],
+            "AWS_ENDPOINT_URL": self.task["endpoint_url"],
+            **self.task["credentials"],
+        }
+        if tmp != str(isolation.TMP):
+            environment["TMPDIR"] = tmp
+        if not self.isolated:
+            environment["PROCESSING_DIR"] = str(self.root / "processing")
+        return environment | self.task["config"]["Environment"]
+
+    def _entrypoint(self, out: int, closing: tuple[int, ...]) -> NoReturn:
+        """Become the entrypoint, with its output on descriptor ``out``."""
+        with open(os.devnull, "rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        for descriptor in (out, *closing):
+            os.close(descriptor)
+        environment, application = self._environment(), self.task["config"]["AppSpecification"]
+        argv = [*application["ContainerEntrypoint"], *(application["ContainerArguments"] or [])]
+        entrypoint.run(argv, environment, self.task["config"]["Environment"], environment["HOME"])
+
+    def _run_entrypoint(self, run: _Run) -> None:
+        if not self.isolated:
+            note = f"This platform cannot isolate jobs: /opt/ml is {self.root}, see PROCESSING_DIR.\n"
+            self.log.feed(note.encode())
+        output, out = os.pipe()
+        ended, status = os.pipe()
+        closing = (output, ended, status, self.channel.fileno())
+        init = isolation.start(
+            partial(self._entrypoint, out, closing), status, isolated=self.isolated, network=self.task["network"]
+        )
+        os.close(out)
+        os.close(status)
+        self.channel.send({"event": "started"})
+        try:
+            run.code = self._watch(init, output, ended, run)
+        finally:
+            self._kill(init)
+            os.waitpid(init, 0)
+        self._drain(output)
+        self.log.finish()
+
+    def _watch(self, init: int, output: int, ended: int, run: _Run) -> int:
+        """Pass output on until the entrypoint ends; return its exit code. Stops it on request and on timeout."""
+        waiting = [output, ended, self.channel.fileno()]
+        deadline = self.began + self.task["max_runtime"]
+        looked = time.monotonic()
+        while True:
+            ready, _, _ = select.select(waiting, [], [], self._pause(deadline))
+            if self.continuous and time.monotonic() - looked >= _CONTINUOUS_INTERVAL:
+                self._upload_continuously(run)
+                looked = time.monotonic()
+            if output in ready:
+                data = os.read(output, 1 << 20)
+                self.log.feed(data)
+                if not data:
+                    waiting.remove(output)
+            elif self.log.wait() == 0:
+                self.log.flush()
+            if ended in ready:
+                return int.from_bytes(os.read(ended, 1) or b"\x89", "big")  # no byte: the init was killed
+            asked = self.channel.fileno() in ready or self.channel.buffered()
+            if asked and self.channel.receive() is None:
+                self._kill(init)
+                os._exit(1)  # the server is gone: nothing is left to report to
+            if run.stopped and time.monotonic() >= deadline:
+                return 137
+            if not run.stopped and (asked or time.monotonic() >= deadline):
+                run.stopped = "request" if asked else "timeout"
+                os.kill(init, signal.SIGTERM)
+                deadline = time.monotonic() + self.task["grace"]
+
+    def _pause(self, deadline: float) -> float:
+        """Return the seconds until there is something to do that no descriptor announces."""
+        if self.channel.buffered():
+            return 0.0
+        pauses = [deadline - time.monotonic(), self.log.wait(), _CONTINUOUS_INTERVAL if self.continuous else None]
+        return max(0.0, min(pause for pause in pauses if pause is not None))
+
+    def _kill(self, init: int) -> None:
+        """Kill what is left of the job: in its own process namespace, all of it."""
+        try:
+            os.kill(init, signal.SIGKILL) if self.isolated else os.killpg(init, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def _drain(self, output: int) -> None:
+        """Log what is left in the pipe; a process that escaped (no isolation) may still hold it open."""
+        os.set_blocking(output, False)
+        try:
+            while data := os.read(output, 1 << 20):
+                self.log.feed(data)
+        except BlockingIOError:
+            return
+        finally:
+            os.close(output)
+
+    def _upload_continuously(self, run: _Run) -> None:
+        """Upload what is new in the outputs of mode Continuous; process namespaces rule out a thread for it."""
+        try:
+            for output in self.continuous:
+                transfer.upload(self.s3, self._place(output["LocalPath"]), output["S3Uri"], run.uploaded)
+        except transfer.TransferError as error:
+            run.problem, self.continuous = str(error), []

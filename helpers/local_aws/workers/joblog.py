@@ -1,0 +1,84 @@
+"""Send what a job prints to CloudWatch Logs, while it prints."""
+
+import time
+from contextlib import suppress
+
+import botocore.client
+from botocore.exceptions import BotoCoreError, ClientError
+
+GROUP = "/aws/sagemaker/ProcessingJobs"
+INTERVAL = 0.2  # seconds between two deliveries while lines come
+_LONGEST = 256 * 1024 - 26  # bytes of one event, less what CloudWatch counts for its frame
+_BATCH_BYTES, _BATCH_EVENTS = 900_000, 5_000  # below the limits of one PutLogEvents
+
+
+class JobLog:
+    """Split output into lines and deliver them to one log stream.
+
+    A role without permission to write logs has a job without logs, as on AWS:
+    ``problem`` then says why nothing was delivered.
+    """
+
+    def __init__(self, logs: botocore.client.BaseClient, stream: str) -> None:
+        self._logs, self._stream = logs, stream
+        self._rest = b""
+        self._events: list[dict[str, object]] = []
+        self._bytes = 0
+        self._created = False
+        self._due: float | None = None
+        self.problem = ""
+
+    def feed(self, data: bytes) -> None:
+        """Take output as it comes; deliver when a batch is full or the interval is over."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > _LONGEST:
+            lines, self._rest = [*lines, self._rest], b""
+        self._add(lines)
+        if self.wait() == 0:
+            self.flush()
+
+    def wait(self) -> float | None:
+        """Return the seconds until ``flush`` is due, None when nothing waits."""
+        return None if self._due is None else max(0.0, self._due - time.monotonic())
+
+    def finish(self) -> None:
+        """Deliver everything, including a last line without its end."""
+        self._add([self._rest])
+        self._rest = b""
+        self.flush()
+
+    def flush(self) -> None:
+        """Deliver the lines that wait."""
+        events, self._events, self._bytes, self._due = self._events, [], 0, None
+        if not events or self.problem:
+            return
+        try:
+            if not self._created:
+                self._create()
+            self._logs.put_log_events(logGroupName=GROUP, logStreamName=self._stream, logEvents=events)
+        except (ClientError, BotoCoreError) as error:
+            self.problem = str(error)
+
+    def _add(self, lines: list[bytes]) -> None:
+        now = int(time.time() * 1000)
+        for line in lines:
+            for start in range(0, len(line), _LONGEST):
+                text = line[start : start + _LONGEST].decode(errors="replace").rstrip("\r")
+                if not text:
+                    continue  # CloudWatch Logs refuses an empty message
+                self._events.append({"timestamp": now, "message": text})
+                self._bytes += len(text) + 26
+                if self._bytes > _BATCH_BYTES or len(self._events) >= _BATCH_EVENTS:
+                    self.flush()
+        if self._events and self._due is None:
+            self._due = time.monotonic() + INTERVAL
+
+    def _create(self) -> None:
+        create = {"logGroupName": GROUP, "logStreamName": self._stream}
+        try:
+            self._logs.create_log_stream(**create)
+        except self._logs.exceptions.ResourceNotFoundException:
+            with suppress(self._logs.exceptions.ResourceAlreadyExistsException):  # another host was quicker
+                self._logs.create_log_group(logGroupName=GROUP)
+            self._logs.create_log_stream(**create)
+        self._created = True

@@ -1,0 +1,126 @@
+"""Move a job's inputs from S3 to its folder and its outputs back.
+
+The rules are those of SageMaker Processing: ``S3Prefix`` and ``ManifestFile``,
+full copies or shares by key, no symbolic links in outputs.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import botocore.client
+from botocore.exceptions import BotoCoreError, ClientError
+
+
+class TransferError(Exception):
+    """A transfer that failed; the text is the job's FailureReason."""
+
+
+def download(s3: botocore.client.BaseClient, source: dict[str, Any], local: Path, host: int, hosts: int) -> None:
+    """Download one ``S3Input`` to the folder ``local``; host ``host`` (from 0) of ``hosts`` takes its share."""
+    uri = source["S3Uri"]
+    try:
+        found = list(_manifest(s3, uri) if source["S3DataType"] == "ManifestFile" else _prefix(s3, uri))
+        if source.get("S3DataDistributionType") == "ShardedByS3Key":
+            found = sorted(found)[host::hosts]
+        for bucket, key, name in found:
+            _fetch(s3, bucket, key, _inside(local, name, bucket, key))
+    except ClientError as error:
+        raise TransferError(f"ClientError: Data download failed:{_reason(error)}, S3 URI {uri}") from error
+    except (BotoCoreError, OSError) as error:
+        raise TransferError(f"InternalServerError: Data download failed: {error}") from error
+
+
+def upload(s3: botocore.client.BaseClient, local: Path, uri: str, done: dict[str, tuple[int, int]]) -> None:
+    """Upload every file below ``local`` whose size and time are not those in ``done``, and note them there."""
+    bucket, prefix = _split(uri)
+    prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
+    try:
+        for path in _files(local):
+            status = path.stat()
+            mark = (status.st_size, status.st_mtime_ns)
+            if done.get(str(path)) == mark:
+                continue
+            with path.open("rb") as body:
+                s3.put_object(Bucket=bucket, Key=prefix + path.relative_to(local).as_posix(), Body=body)
+            done[str(path)] = mark
+    except ClientError as error:
+        raise TransferError(f"ClientError: Data upload failed:{_reason(error)}, S3 URI {uri}") from error
+    except (BotoCoreError, OSError) as error:
+        raise TransferError(f"InternalServerError: Data upload failed: {error}") from error
+
+
+def _prefix(s3: botocore.client.BaseClient, uri: str) -> Iterator[tuple[str, str, str]]:
+    """List (bucket, key, name relative to LocalPath); a prefix that is no folder also matches longer names."""
+    bucket, prefix = _split(uri)
+    base = prefix.rfind("/") + 1
+    empty = True
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for item in page.get("Contents", []):
+            key, empty = item["Key"], False
+            if key.endswith("/"):
+                continue  # what the S3 console makes for an empty folder
+            inside_folder = not prefix.endswith("/") and key.startswith(prefix + "/")
+            yield bucket, key, key[len(prefix) + 1 :] if inside_folder else key[base:]
+    if empty:
+        raise TransferError(
+            f'ClientError: Failed to download data. No S3 objects found under S3 URL "{uri}" given in input data '
+            "source. Please ensure that the bucket exists, that objects exist under that S3 prefix, and that the "
+            f'role has "s3:ListBucket" permissions on bucket "{bucket}".'
+        )
+
+
+def _manifest(s3: botocore.client.BaseClient, uri: str) -> Iterator[tuple[str, str, str]]:
+    bucket, key = _split(uri)
+    text = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    try:
+        first, *names = json.loads(text)
+        bucket, prefix = _split(first["prefix"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise TransferError(f"ClientError: Manifest file {uri} is not a valid manifest: {error}") from error
+    if not all(isinstance(name, str) for name in names):
+        raise TransferError(f"ClientError: Manifest file {uri} holds an entry that is not a string")
+    for name in names:
+        yield bucket, prefix + name, name
+
+
+def _inside(local: Path, name: str, bucket: str, key: str) -> Path:
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts or "\0" in name:
+        raise TransferError(f"ClientError: Failed to download data. s3://{bucket}/{key} would leave {local}")
+    return local / parts
+
+
+def _fetch(s3: botocore.client.BaseClient, bucket: str, key: str, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as file:
+            shutil.copyfileobj(s3.get_object(Bucket=bucket, Key=key)["Body"], file, 1 << 20)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise TransferError(
+            f"ClientError: Failed to download data. Cannot download s3://{bucket}/{key}, a previously downloaded "
+            "file/folder clashes with it. Please check your s3 objects and ensure that there is no object that is "
+            "both a folder as well as a file."
+        ) from None
+
+
+def _files(local: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(local, followlinks=False):
+        for name in sorted(names):
+            path = Path(folder, name)
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def _split(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def _reason(error: ClientError) -> str:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
+    details = error.response.get("Error", {})
+    return f"{details.get('Code')} ({status}): {details.get('Message')}"
