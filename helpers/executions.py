@@ -34,14 +34,19 @@ def describe(states: Any, arn: str) -> Execution:
     """Return how an execution stands now. ``states``: a Step Functions client."""
     answer = states.describe_execution(executionArn=arn)
     entered: dict[str, str] = {}
+    broken = False  # the last task failed: if its state is left now, a Catch led out of it
     for event in _history(states, arn):
-        if event["type"].endswith("StateEntered"):
+        kind = event["type"]
+        if kind.endswith("StateEntered"):
             entered[event["stateEnteredEventDetails"]["name"]] = "RUNNING"
-        elif event["type"].endswith("StateExited"):
-            entered[event["stateExitedEventDetails"]["name"]] = "SUCCEEDED"
-    failed = next((name for name, status in entered.items() if status == "RUNNING"), None)
-    if answer["status"] in FINAL and failed:
-        entered[failed] = answer["status"]
+            broken = False
+        elif kind.endswith("StateExited"):
+            entered[event["stateExitedEventDetails"]["name"]] = "FAILED" if broken else "SUCCEEDED"
+        elif not kind.startswith("Execution"):
+            broken = kind.endswith(("Failed", "TimedOut"))
+    last = next((name for name, status in entered.items() if status == "RUNNING"), None)
+    if answer["status"] in FINAL and last:
+        entered[last] = answer["status"]
     return Execution(arn, answer["status"], entered, answer.get("error", ""), answer.get("cause", ""))
 
 
