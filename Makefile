@@ -47,7 +47,7 @@ notebooks: setup  ## run every notebook on a fresh embedded AWS and store its ou
 	@$(RUN) -m helpers.notebooks store
 
 bench: setup  ## how long things take on this machine
-	@$(RUN) -m pytest -q tests/bench
+	@PYTHONPATH=. $(RUN) tests/bench/push_to_metrics.py
 
 stop:  ## stop the embedded AWS
 	@$(RUN) -m helpers.local_aws stop

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,18 @@ def commit_and_push(folder: Path, message: str, *, branch: str = "main") -> Push
     git("commit", "--quiet", "--message", message, cwd=folder)
     git("push", "--quiet", "--set-upstream", "origin", branch, cwd=folder)
     return Pushed(git("rev-parse", "HEAD", cwd=folder), new=True)
+
+
+def read_comments(codecommit: Any, repository: str, commit: str) -> list[str]:
+    """Return the comments on a commit, oldest first. ``codecommit``: a client.
+
+    CodeCommit keeps a comment with the pair of commits that it compares: a commit and its first parent.
+    """
+    parents = codecommit.get_commit(repositoryName=repository, commitId=commit)["commit"]["parents"]
+    pair = {"afterCommitId": commit, **({"beforeCommitId": parents[0]} if parents else {})}
+    found = codecommit.get_comments_for_compared_commit(repositoryName=repository, **pair)
+    threads = found["commentsForComparedCommitData"]
+    return [comment["content"] for thread in threads for comment in thread["comments"]]
 
 
 def _is_clone_of(url: str, folder: Path, branch: str) -> bool:

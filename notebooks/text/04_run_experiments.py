@@ -110,8 +110,7 @@ first, answer = push("C = 1")
 # The dispatcher also answered where your team will look for it: as a comment on the commit.
 
 # %%
-comments = codecommit.get_comments_for_compared_commit(repositoryName=REPOSITORY, afterCommitId=first)
-comment = comments["commentsForComparedCommitData"][0]["comments"][0]["content"]
+comment = repository.read_comments(codecommit, REPOSITORY, first)[0]
 print(comment.replace(first, "<commit>").replace(first[:12], "<commit>").replace(workshop.account_id, "<account>"))
 
 # %% [markdown]

@@ -62,7 +62,7 @@ class GitHttp:
             body.encoding = request.headers.get("content-encoding", "")
             head, changes = b"", list[RefChange]()
             if request.pushes and request.posts:
-                head, changes = await read_commands(body.chunks())
+                head, changes = await read_commands(body.chunks)
                 await asyncio.to_thread(self._admit_changes, request, caller, changes)
         except AwsError as problem:
             await body.drain()
@@ -174,14 +174,18 @@ def _read(scope: Scope) -> _Request:
 
 
 class _Body:
-    """The body of one request, read piece by piece."""
+    """The body of one request, read piece by piece.
+
+    ``chunks`` is one iterator for everybody: the push's commands come off it first, then git gets the rest.
+    """
 
     def __init__(self, receive: Receive) -> None:
         self.receive, self.encoding = receive, ""
+        self.chunks = self._chunks()
         self.complete = self.client_gone = False
         self._inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def _chunks(self) -> AsyncIterator[bytes]:
         """Yield what is left, inflated. It ends early when the client goes away: git refuses half a pack."""
         while not self.complete:
             chunk = await self._next()
@@ -222,7 +226,7 @@ async def _feed(process: Process, head: bytes, body: _Body) -> None:
     assert process.stdin
     try:
         process.stdin.write(head)
-        async for chunk in body.chunks():
+        async for chunk in body.chunks:
             process.stdin.write(chunk)
             await process.stdin.drain()
     except (ConnectionError, AwsError) as problem:  # git stopped reading, or the body is broken: git reports it
