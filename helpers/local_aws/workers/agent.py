@@ -102,8 +102,8 @@ class _Host:
 
     def _prepare(self) -> None:
         config, names = self.task["config"], self.task["hosts"]
-        (self.root / "output").mkdir()
-        (self.root / "config").mkdir()
+        for name in ("config", "output", "tmp"):
+            (self.root / name).mkdir()
         (self.root / "config/processingjobconfig.json").write_text(json.dumps(config))
         resources = {"current_host": self.task["host"], "hosts": names}
         (self.root / "config/resourceconfig.json").write_text(json.dumps(resources))
@@ -133,7 +133,7 @@ class _Host:
             return "", "ClientError: The exit message in /opt/ml/output/message is not UTF-8 encoded"
 
     def _environment(self) -> dict[str, str]:
-        tmp = str(isolation.TMP if self.isolated and isolation.private_tmp() else Path(self.task["folder"], "tmp"))
+        tmp = str(isolation.TMP if self.isolated and isolation.private_tmp() else self.root / "tmp")
         environment = {
             "PATH": f"{os.path.dirname(sys.executable)}:{_PATH}",
             "HOME": tmp,
