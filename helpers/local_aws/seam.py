@@ -12,10 +12,11 @@ import importlib
 import itertools
 import json
 import os
+import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -31,6 +32,11 @@ from helpers.local_aws.wire import AwsError, Caller, Params, Permission, Site
 # have not been held against AWS's permissions yet: they are refused by name.
 SERVICES = ("s3", "iam", "sts", "lambda", "states", "logs", "events")
 
+EXECUTION_NAME = re.compile(r"""[^\s\x00-\x1f\x7f-\x9f<>{}\[\]?*"#%\\^|~`$&,;:/]{1,80}""")
+LAST_EVENTS = ("ExecutionSucceeded", "ExecutionFailed", "ExecutionAborted", "ExecutionTimedOut")
+MAX_INPUT = 262_144  # characters of an execution's input
+FUNCTION_SESSION_SECONDS = 6 * 3600  # half of what a session lasts
+
 HOOKS = {
     "ministack.app": ["app", "AUTH", "SERVICE_HANDLERS", "_reset_all_state"],
     "ministack.core.iam_actions": ["extract_iam_action", "extract_resource_arn", "identity_denial_message"],
@@ -39,7 +45,6 @@ HOOKS = {
         "authenticate", "enforce", "evaluate", "evaluate_resource_policy", "is_root_access_key", "pin_signed_body",
         "pin_signed_request", "resolve_credential", "resolve_principal",
     ],
-    "ministack.core.lambda_runtime": ["execution_credentials"],
     "ministack.core.router": ["extract_access_key_id"],
     "ministack.services.eventbridge": ["_put_rule", "_rules"],
     "ministack.services.iam": [
@@ -52,18 +57,18 @@ HOOKS = {
     ],
     "ministack.services.stepfunctions": [
         "_ExecutionError", "_add_event", "_call_lambda", "_create_state_machine", "_emit_execution_status_event",
-        "_execute_task", "_executions", "_invoke_resource_with_timeout", "_SERVICE_DISPATCH", "_start_execution",
+        "_error_matches", "_execute_task", "_executions", "_fail_execution", "_invoke_resource", "_invoke_resource_with_timeout", "_SERVICE_DISPATCH", "_start_execution",
         "_state_machines", "_stop_execution", "_update_state_machine", "_validate_state_machine_definition",
     ],
     "ministack.services.sts": ["register_session"],
 }  # fmt: skip
 
 
-def check_hooks() -> None:
+def check_hooks(hooks: Mapping[str, Sequence[str]] = HOOKS) -> None:
     """Raise RuntimeError naming every hook that this version of ministack no longer has."""
     missing = [
         f"{module}.{name}"
-        for module, names in HOOKS.items()
+        for module, names in hooks.items()
         for name in names
         if not hasattr(importlib.import_module(module), name)
     ]
@@ -110,10 +115,11 @@ class Seam:
         self._iam: Any = importlib.import_module("ministack.services.iam")
         self._sts: Any = importlib.import_module("ministack.services.sts")
         self._lambda: Any = importlib.import_module("ministack.services.lambda_svc")
-        self._runtime: Any = importlib.import_module("ministack.core.lambda_runtime")
         self._states: Any = importlib.import_module("ministack.services.stepfunctions")
         self._events: Any = importlib.import_module("ministack.services.eventbridge")
         self._requester: contextvars.ContextVar[str] = contextvars.ContextVar("requester", default="")
+        self._sessions: dict[tuple[str, str], tuple[float, dict[str, str]]] = {}
+        self._sessions_lock = threading.Lock()
         self._install_identity()
         self._install_simulator()
         self._add_managed_policies()
@@ -333,8 +339,8 @@ class Seam:
 
         def execute(func: dict, event: Any, request_id: str) -> dict:
             config = func.get("config") or func
-            credentials = self._runtime.execution_credentials(config)
             try:
+                credentials = self._function_session(config)
                 outcome = functions.invoke(
                     config, func["code_zip"], event, credentials=credentials, request_id=request_id
                 )
@@ -362,8 +368,8 @@ class Seam:
             config = func.get("config") or func
             group = f"log-group:/aws/lambda/{config['FunctionName']}:log-stream:any"
             writes = Permission("logs:PutLogEvents", self.site.arn("logs", group))
-            key = self._runtime.execution_credentials(config)["AWS_ACCESS_KEY_ID"]
             try:
+                key = self._function_session(config)["AWS_ACCESS_KEY_ID"]
                 self._caller(key, config["Role"]).require(writes)
             except AwsError:
                 return
@@ -373,6 +379,19 @@ class Seam:
         self._lambda._emit_lambda_logs = write_logs
         self._lambda._create_function = self._guarded(check_role, create)
         self._lambda._update_config = self._guarded(check_role, update, position=1)
+
+    def _function_session(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """Return the session of a function's role, a new one every few hours: other credentials mean a cold start.
+
+        ministack's own sessions have secrets that follow from the function's name. Raises AwsError.
+        """
+        wanted = config["FunctionArn"], config["Role"]
+        with self._sessions_lock:
+            known = self._sessions.get(wanted)
+            if known is None or known[0] < time.monotonic():
+                session = self.assume(config["Role"], "lambda.amazonaws.com", config["FunctionName"][:64])
+                known = self._sessions[wanted] = time.monotonic() + FUNCTION_SESSION_SECONDS, session
+            return known[1]
 
     def invoke_function(self, principal: str, function_arn: str, event: dict, source_arn: str) -> None:
         """Invoke a function asynchronously on behalf of an AWS service.
@@ -395,8 +414,9 @@ class Seam:
         """Add the SageMaker integration, the checks on creation, and true stops and timeouts."""
         states = self._states
         running: contextvars.ContextVar[_Running | None] = contextvars.ContextVar("running", default=None)
-        execute_task, call_lambda, with_timeout = (
-            states._execute_task, states._call_lambda, states._invoke_resource_with_timeout,
+        error_matches = states._error_matches
+        execute_task, call_lambda, invoke, with_timeout = (
+            states._execute_task, states._call_lambda, states._invoke_resource, states._invoke_resource_with_timeout,
         )  # fmt: skip
 
         def run_task(state: dict, task_input: Any, execution: dict, ctx: dict) -> Any:
@@ -421,10 +441,27 @@ class Seam:
             except tasks.TaskFailed as failure:
                 raise states._ExecutionError(failure.error, failure.cause) from failure
 
+        def require_running() -> None:
+            current = running.get()
+            if current and states._executions[current.arn]["status"] != "RUNNING":
+                # No Retry matches this error: nothing starts in an execution that has ended.
+                raise states._ExecutionError("States.Runtime", "the execution has ended")
+
+        def invoke_while_running(resource: str, params: Any) -> Any:
+            require_running()
+            return invoke(resource, params)
+
         def invoke_with_timeout(resource: str, params: Any, timeout: float) -> Any:
+            require_running()
             if resource.startswith(tasks.PREFIX):
                 return process(resource, params, timeout)
             return with_timeout(resource, params, timeout)
+
+        def matches(names: Sequence[str], error: str) -> bool:
+            # States.ALL does not catch these, and States.Runtime is never tried again.
+            if error in ("States.Runtime", "States.DataLimitExceeded"):
+                return error in names
+            return error_matches(names, error)
 
         def invoke_lambda(func_ref: str, event: Any) -> Any:
             _, _, name = self._lambda._get_func_record_for_ref(func_ref)
@@ -436,9 +473,9 @@ class Seam:
                 raise states._ExecutionError("Lambda.AWSLambdaException", error.message) from error
             return call_lambda(func_ref, event)
 
-        states._execute_task = run_task
+        states._execute_task, states._error_matches = run_task, matches
         states._SERVICE_DISPATCH[tasks.PREFIX] = process
-        states._invoke_resource_with_timeout = invoke_with_timeout
+        states._invoke_resource, states._invoke_resource_with_timeout = invoke_while_running, invoke_with_timeout
         states._call_lambda = invoke_lambda
         self._install_definitions()
         self._install_executions(processing)
@@ -498,6 +535,16 @@ class Seam:
         """Starting twice is harmless, stopping stops the jobs, and a machine's own timeout ends it."""
         states = self._states
         start, stop = states._start_execution, states._stop_execution
+        add_event, fail = states._add_event, states._fail_execution
+
+        def add_event_until_the_end(execution: dict, kind: str, details: dict | None = None) -> dict:
+            # The thread of an execution that was stopped goes on until its task returns.
+            ended = execution["events"] and execution["events"][-1]["type"] in LAST_EVENTS
+            return {} if ended else add_event(execution, kind, details)
+
+        def fail_if_running(execution: dict, error: str, cause: str) -> None:
+            if execution["status"] == "RUNNING":
+                fail(execution, error, cause)
 
         def start_execution(data: dict) -> tuple:
             arn = _execution_arn(data)
@@ -507,11 +554,12 @@ class Seam:
                 return 200, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(answer).encode()
             result = start(data)
             if result[0] == 200:
-                watch(json.loads(result[2])["executionArn"], data["stateMachineArn"])
+                watch(json.loads(result[2])["executionArn"])
             return result
 
-        def watch(arn: str, machine: str) -> None:
-            seconds = json.loads(states._state_machines[machine]["definition"]).get("TimeoutSeconds")
+        def watch(arn: str) -> None:
+            machine = states._state_machines[states._executions[arn]["stateMachineArn"]]
+            seconds = json.loads(machine["definition"]).get("TimeoutSeconds")
             if seconds:
                 context = contextvars.copy_context()
                 timer = threading.Timer(seconds, context.run, (time_out, arn))
@@ -533,7 +581,9 @@ class Seam:
                 processing.stop(data["executionArn"])
             return result
 
-        states._start_execution, states._stop_execution = start_execution, stop_execution
+        states._start_execution = self._guarded(_check_start, start_execution)
+        states._stop_execution = stop_execution
+        states._add_event, states._fail_execution = add_event_until_the_end, fail_if_running
 
     def _guarded(self, check: Callable[[dict], None], call: Callable[..., tuple], position: int = 0) -> Callable:
         """Return ``call`` with ``check`` before it, an AwsError answered as the service would."""
@@ -556,6 +606,23 @@ class _Running:
     arn: str
     role_arn: str
     name: str
+
+
+def _check_start(data: dict) -> None:
+    """Refuse what StartExecution refuses: a name or an input that is none. Raises AwsError."""
+    name, text = data.get("name"), data.get("input", "{}")
+    if name is not None and not EXECUTION_NAME.fullmatch(name):
+        raise AwsError("InvalidName", f"Invalid Name: '{name}'")
+    if len(text) > MAX_INPUT:
+        problem = f"Member must have length less than or equal to {MAX_INPUT}"
+        raise AwsError(
+            "ValidationException",
+            f"1 validation error detected: Value at 'input' failed to satisfy constraint: {problem}",
+        )
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise AwsError("InvalidExecutionInput", f"Invalid State Machine Execution Input: '{error}'") from None
 
 
 def _execution_arn(data: dict) -> str | None:

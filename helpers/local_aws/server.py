@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlencode
+from xml.sax.saxutils import escape
 
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
@@ -24,7 +25,7 @@ from helpers.local_aws.codecommit import CodeCommit, GitHttp
 from helpers.local_aws.lambdas import Functions
 from helpers.local_aws.sagemaker import SageMaker
 from helpers.local_aws.states.tasks import ProcessingTasks
-from helpers.local_aws.wire import AwsError, Service, Site, dump
+from helpers.local_aws.wire import AwsError, Service, Site, dump, service_model
 
 HEALTH_PATH = "/_embedded_aws/health"
 GIT_PATH = "/v1/repos/"
@@ -33,6 +34,17 @@ MAX_BODY = 64 * 2**20  # bytes; CodeCommit's largest request (20 MB of files, ba
 ADMIN_USER = "workshop-admin"
 NOTEBOOK_ROLE = "AmazonSageMaker-ExecutionRole-workshop"
 NOTEBOOK_ROLE_PATH = "/service-role/"
+
+# What a request to each service looks like. ministack routes some paths and hosts, and every
+# X-Amz-Target, before it looks at a signature: a request of another form never gets that far.
+JSON_MODELS = {"states": "stepfunctions", "logs": "logs", "events": "events"} | {
+    name: name for name in ("codecommit", "sagemaker")
+}
+PATHS = {
+    "s3": re.compile(r"/(?!health$|logout$|oauth2/|iceberg|v20180820/)([a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?)?", re.S),
+    "lambda": re.compile(r"/20\d\d-\d\d-\d\d/(?!microvm|network-connectors).*", re.S),
+}
+ONLY_ONCE = (b"authorization", b"host", b"x-amz-target")
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -49,7 +61,9 @@ class EmbeddedAws:
         self._site, self._admin_key = site, admin_key
         self.seam = seam.Seam(site)
         self._sagemaker = SageMaker(
-            site, lambda role, session: self.seam.assume(role, "sagemaker.amazonaws.com", session)
+            site,
+            lambda role, session: self.seam.assume(role, "sagemaker.amazonaws.com", session),
+            lambda role, needed: self.seam.role_caller(role, "sagemaker.amazonaws.com", "SageMaker").require(*needed),
         )
         self._functions = Functions(site.state_dir / "lambda", site.endpoint_url)
         codecommit = CodeCommit(
@@ -66,10 +80,11 @@ class EmbeddedAws:
         if scope["type"] == "lifespan":
             await self.seam.asgi(scope, receive, self._after_startup(send))
         elif scope["type"] == "http":
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
             try:
-                await self._route(scope, receive, send)
+                await self._route(scope, headers, receive, send)
             except AwsError as error:
-                await _answer_error(send, error)
+                await _answer_error(send, error, headers)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
@@ -78,8 +93,10 @@ class EmbeddedAws:
         self._sagemaker.close()
         self._functions.close()
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    async def _route(self, scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
+        sent = [name.lower() for name, _ in scope["headers"]]
+        if any(sent.count(name) > 1 for name in ONLY_ONCE):
+            raise AwsError("BadRequest", "a header that decides who is asked, or by whom, was sent twice")
         if headers.get("host") not in self._hosts:
             # A foreign Host means a page in a browser (DNS rebinding) or ministack's host-based routes.
             raise AwsError("AccessDenied", f"the host {headers.get('host')!r} is not served here", 403)
@@ -88,13 +105,14 @@ class EmbeddedAws:
         elif scope["path"].startswith(GIT_PATH):
             await self._git(scope, receive, send)
         else:
-            service = signing_service(headers, scope["query_string"].decode())
+            service = signing_service(headers, scope["query_string"].decode("latin-1"))
+            if service not in self._services and service not in seam.SERVICES:
+                raise AwsError("NotImplemented", f"the embedded AWS does not have the service {service!r}", 501)
+            require_form(service, scope, headers)
             if service in self._services:
                 await self._serve(self._services[service], scope, headers, receive, send)
-            elif service in seam.SERVICES and not scope["path"].startswith(("/_ministack", "/_localstack", "/_aws")):
-                await self.seam.asgi(scope, receive, send)
             else:
-                raise AwsError("NotImplemented", f"the embedded AWS does not have the service {service!r}", 501)
+                await self.seam.asgi(scope, receive, send)
 
     async def _serve(
         self, service: Service, scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send
@@ -152,16 +170,43 @@ def signing_service(headers: Mapping[str, str], query_string: str) -> str:
 
     Only S3 takes a signature in the query (presigned URLs).
     """
+    query = parse_qs(query_string)
+    in_query = "X-Amz-Credential" in query or "AWSAccessKeyId" in query
+    if in_query and "authorization" in headers:
+        raise AwsError("InvalidArgument", "Only one auth mechanism allowed")
     found = re.match(
         r"AWS4-HMAC-SHA256 Credential=[^/,]+/\d{8}/[^/,]+/([^/,]+)/aws4_request\b", headers.get("authorization", "")
     )
     if found:
         return found[1]
-    query = parse_qs(query_string)
     scope = query.get("X-Amz-Credential", [""])[0].split("/")
     if "X-Amz-Signature" in query and len(scope) == 5 and scope[3] == "s3":
         return "s3"
+    if "AWSAccessKeyId" in query:
+        # What S3 says of signature version 2, which it takes for no bucket made since June 2020.
+        raise AwsError(
+            "InvalidRequest",
+            "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256"
+            " (boto3: Config(signature_version='s3v4')).",
+        )
     raise AwsError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
+
+
+def require_form(service: str, scope: Scope, headers: Mapping[str, str]) -> None:
+    """Raise AwsError unless a request has the path, method and target that ``service`` takes."""
+    method, path, target = scope["method"], scope["path"], headers.get("x-amz-target")
+    if service in PATHS:
+        fits = PATHS[service].fullmatch(path) and target is None and method != "OPTIONS"
+    else:
+        fits = path == "/" and method == "POST"
+        if service in JSON_MODELS:
+            prefix = service_model(JSON_MODELS[service]).metadata["targetPrefix"]
+            fits = fits and target is not None and target.rpartition(".")[0] == prefix
+        else:
+            fits = fits and target is None
+    if not fits:
+        what = f"{method} {path}" + (f" with target {target}" if target else "")
+        raise AwsError("UnknownOperationException", f"{service} has no operation at {what}", 404)
 
 
 async def serve(site: Site, admin_key: tuple[str, str], ready: Callable[[], None]) -> None:
@@ -200,9 +245,11 @@ async def _read(receive: Receive) -> bytes:
             return b"".join(chunks)
 
 
-async def _answer(send: Send, status: int, body: bytes, error: str = "") -> None:
+async def _answer(
+    send: Send, status: int, body: bytes, error: str = "", kind: str = "application/x-amz-json-1.1"
+) -> None:
     headers = [
-        (b"content-type", b"application/x-amz-json-1.1"),
+        (b"content-type", kind.encode()),
         (b"content-length", str(len(body)).encode()),
         (b"x-amzn-requestid", str(uuid.uuid4()).encode()),
     ]
@@ -212,9 +259,20 @@ async def _answer(send: Send, status: int, body: bytes, error: str = "") -> None
     await send({"type": "http.response.body", "body": body})
 
 
-async def _answer_error(send: Send, error: AwsError) -> None:
-    body = json.dumps({"__type": error.code, "message": error.message}).encode()
-    await _answer(send, error.status, body, error.code)
+async def _answer_error(send: Send, error: AwsError, request: Mapping[str, str]) -> None:
+    """Answer in the protocol of the request: XML where it is S3's or a form (EC2's own kind too), else JSON."""
+    scope = re.search(r"Credential=(?:[^/]*/){3}([^/]*)/", request.get("authorization", ""))
+    service = scope[1] if scope else "s3"
+    xml = f"<Error><Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message></Error>"
+    if service == "ec2":
+        body, kind = f"<Response><Errors>{xml}</Errors></Response>", "text/xml"
+    elif request.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        body, kind = f"<ErrorResponse>{xml}</ErrorResponse>", "text/xml"
+    elif service == "s3":
+        body, kind = xml, "application/xml"
+    else:
+        body, kind = json.dumps({"__type": error.code, "message": error.message}), "application/x-amz-json-1.1"
+    await _answer(send, error.status, body.encode(), error.code, kind)
 
 
 def log_to_stderr() -> None:

@@ -38,6 +38,13 @@ class Lab:
             "list": allow(everything, "s3:ListBucket"),
             "get": allow(f"{everything}/*", "s3:GetObject"),
             "put": allow(f"{everything}/out/*", "s3:PutObject"),
+            "pull": allow(
+                "*",
+                "ecr:GetAuthorizationToken",
+                "ecr:BatchCheckLayerAvailability",
+                "ecr:BatchGetImage",
+                "ecr:GetDownloadUrlForLayer",
+            ),
             "logs": allow(
                 f"arn:aws:logs:*:*:log-group:{GROUP}*",
                 "logs:CreateLogGroup",
@@ -269,6 +276,7 @@ except Exception as error:
 @pytest.mark.parametrize(
     ("missing", "reason"),
     [
+        ("pull", "ClientError: the image cannot be pulled: "),
         ("list", "ClientError: Data download failed:AccessDenied (403): "),
         ("get", "ClientError: Data download failed:AccessDenied (403): "),
         ("put", "ClientError: Data upload failed:AccessDenied (403): "),
@@ -282,7 +290,7 @@ def test_a_job_role_without_a_permission_fails_the_job_and_says_which(lab: Lab, 
 
 
 def test_a_job_role_without_logs_has_a_job_without_logs(lab: Lab) -> None:
-    role = lab.embedded.make_role([lab.statements[key] for key in ("list", "get", "put")])
+    role = lab.embedded.make_role([lab.statements[key] for key in ("list", "get", "put", "pull")])
     job = lab.run("print('unheard')", RoleArn=role)
     assert job["ProcessingJobStatus"] == "Completed"
     assert lab.lines(job["ProcessingJobName"]) == {}

@@ -29,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture(scope="module")
 def sagemaker(site: Site) -> Iterator[SageMaker]:
-    service = SageMaker(site, assume, grace=0.3)
+    service = SageMaker(site, assume, lambda role, needed: None, grace=0.3)
     yield service
     service.close()
 
@@ -218,14 +218,14 @@ def test_jobs_are_listed_by_filter_order_and_page(sagemaker: SageMaker) -> None:
 
 def test_jobs_of_a_server_that_was_stopped_are_failed_and_their_names_stay_taken(tmp_path: Path) -> None:
     site = Site(tmp_path, "http://127.0.0.1:9", "us-east-1", "123456789012")
-    first = SageMaker(site, assume)
+    first = SageMaker(site, assume, lambda role, needed: None)
     create(first, "interrupted", "sleep", "30")
     record = tmp_path / "sagemaker/processing-jobs/interrupted.json"
     running = record.read_text()
     first.close()
     assert describe(first, "interrupted")["ProcessingJobStatus"] == "Failed"
     record.write_text(running)  # as after a kill
-    second = SageMaker(site, assume)
+    second = SageMaker(site, assume, lambda role, needed: None)
     try:
         job = describe(second, "interrupted")
         assert job["ProcessingJobStatus"] == "Failed"

@@ -2,9 +2,11 @@
 
 import re
 
-from helpers.local_aws.wire import AwsError
+from helpers.local_aws.wire import AwsError, Permission
 
-_URI = re.compile(r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/(?P<repository>[^:@]+)(?:[:@].+)?")
+_URI = re.compile(
+    r"(?P<registry>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/(?P<repository>[^:@]+)(?:[:@].+)?"
+)
 _KNOWN = ("sagemaker-scikit-learn",)
 
 
@@ -21,3 +23,12 @@ def require_known(image_uri: str) -> None:
             "ValidationException",
             f"The embedded AWS cannot run the image {image_uri}: it knows the repository {', '.join(_KNOWN)} only.",
         )
+
+
+def pull_permissions(image_uri: str) -> list[Permission]:
+    """Return what a job's role needs for SageMaker to pull a known image from ECR."""
+    match = _URI.fullmatch(image_uri)
+    assert match is not None, "require_known has let the image through"
+    arn = f"arn:aws:ecr:{match['region']}:{match['registry']}:repository/{match['repository']}"
+    actions = ("BatchCheckLayerAvailability", "BatchGetImage", "GetDownloadUrlForLayer")
+    return [Permission("ecr:GetAuthorizationToken"), *(Permission(f"ecr:{action}", arn) for action in actions)]

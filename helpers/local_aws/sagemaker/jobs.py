@@ -66,6 +66,11 @@ class Jobs:
         """Start the hosts of a job that was added; returns at once."""
         threading.Thread(target=self._follow, args=(name, credentials), name=f"job {name}", daemon=True).start()
 
+    def fail(self, name: str, reason: str) -> None:
+        """End a job that was added but cannot start."""
+        with self._changed:
+            self._change(name, status="Failed", failure=reason[:_LIMIT], ended=_now())
+
     def find(self, name: str) -> Job | None:
         """Return a copy of the job's record."""
         with self._changed:

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from helpers.local_aws.sagemaker import images
 from helpers.local_aws.sagemaker import request as requests
 from helpers.local_aws.sagemaker.jobs import Job, Jobs
 from helpers.local_aws.wire import AwsError, Caller, Params, Permission, Service, Site
@@ -14,6 +15,7 @@ GRACE = 120.0  # seconds between SIGTERM and SIGKILL, as SageMaker documents
 _MOST_TAGS = 50
 
 Assume = Callable[[str, str], dict[str, str]]
+Require = Callable[[str, Sequence[Permission]], None]
 
 
 class SageMaker(Service):
@@ -22,13 +24,14 @@ class SageMaker(Service):
     ``assume(role_arn, session_name)`` returns the AWS_ACCESS_KEY_ID,
     AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN with which sagemaker.amazonaws.com
     acts in a role, and raises AwsError where the role does not let it.
+    ``require(role_arn, permissions)`` raises AwsError unless the role has them.
     """
 
     name: ClassVar[str] = "sagemaker"
 
-    def __init__(self, site: Site, assume: Assume, *, grace: float = GRACE) -> None:
+    def __init__(self, site: Site, assume: Assume, require: Require, *, grace: float = GRACE) -> None:
         super().__init__(site)
-        self._assume = assume
+        self._assume, self._require = assume, require
         self._jobs = Jobs(site, grace)
 
     def permissions(self, operation: str, params: Params) -> Sequence[Permission]:
@@ -76,7 +79,12 @@ class SageMaker(Service):
             ) from error
         if not self._jobs.add(request, arn, tags):
             raise self._taken(arn)
-        self._jobs.run(name, credentials)
+        try:
+            self._require(request["RoleArn"], images.pull_permissions(request["AppSpecification"]["ImageUri"]))
+        except AwsError as error:  # AWS finds out when the instance is up: the job exists, and fails
+            self._jobs.fail(name, f"ClientError: the image cannot be pulled: {error.message}")
+        else:
+            self._jobs.run(name, credentials)
         return {"ProcessingJobArn": arn}
 
     def describe_processing_job(self, params: Params, caller: Caller) -> Params:
