@@ -26,7 +26,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -209,27 +209,27 @@ def _start_or_refuse(
     try:
         content = read_experiment_file(aws.codecommit, push.repository, commit.id) if candidate.is_experiment else None
     except UnreadableError as error:
-        return _refused(commit, [str(error)], Tree())
+        return _refused(push, commit, [str(error)], Tree())
     if content is None:
         problems = [
             f"{path}: the file must be named {FILE_NAME} and lie at the root of the repository"
             for path in candidate.misplaced
         ]
-        return _refused(commit, problems, Tree()) if problems else None
+        return _refused(push, commit, problems, Tree()) if problems else None
     tree = read_tree(aws.codecommit, push.repository, commit.id)
     if FILE_NAME in tree.skipped:
-        return _refused(commit, [f"{FILE_NAME}: {tree.skipped[FILE_NAME]}: it must be a file"], tree)
+        return _refused(push, commit, [f"{FILE_NAME}: {tree.skipped[FILE_NAME]}: it must be a file"], tree)
     experiment = read_experiment(content, tree.files, tree.skipped, place)
     problems = [*experiment.problems, *_data_problems(experiment, aws.s3, place.bucket), *tree.problems]
     with tempfile.TemporaryDirectory() as folder:
         if not tree.problems:
             problems += download(aws.codecommit, push.repository, tree.files, Path(folder))
         if problems:
-            return _refused(commit, problems, tree)
+            return _refused(push, commit, problems, tree)
         execution_input = make_input(push, commit, experiment, run_uri)
         if len(execution_input.encode()) > MAX_INPUT_BYTES:
             too_long = f"{FILE_NAME}: with it the execution's input exceeds {MAX_INPUT_BYTES:,} bytes: shorten it"
-            return _refused(commit, [too_long], tree)
+            return _refused(push, commit, [too_long], tree)
         _upload(aws.s3, run_uri, content, tree, Path(folder))
     return _start(push, commit, experiment, execution_input, tree, aws.states)
 
@@ -282,26 +282,36 @@ def _start(
     except ClientError as error:
         if error_code(error) in ("StateMachineDoesNotExist", "StateMachineDeleting"):
             there_is_none = experiment.problem("pipeline.stateMachineArn", "there is no such state machine")
-            return _refused(commit, [there_is_none], tree)
+            return _refused(push, commit, [there_is_none], tree)
         if error_code(error) != "ExecutionAlreadyExists":  # an earlier delivery of the event started it
             raise
-    return {
-        "status": "started",
-        "execution": name,
-        "executionArn": f"{machine.replace(':stateMachine:', ':execution:')}:{name}",
-        "commit": commit.id,
-        "problems": [],
-        "skipped": _skipped(tree),
-    }
+    arn = f"{machine.replace(':stateMachine:', ':execution:')}:{name}"
+    return _make_answer("started", push, commit, tree, execution=name, arn=arn)
 
 
-def _refused(commit: Commit, problems: list[str], tree: Tree) -> dict[str, Any]:
+def _refused(push: Push, commit: Commit, problems: list[str], tree: Tree) -> dict[str, Any]:
+    return _make_answer("refused", push, commit, tree, problems=problems)
+
+
+def _make_answer(
+    status: str,
+    push: Push,
+    commit: Commit,
+    tree: Tree,
+    *,
+    execution: str | None = None,
+    arn: str | None = None,
+    problems: Sequence[str] = (),
+) -> dict[str, Any]:
     return {
-        "status": "refused",
-        "execution": None,
-        "executionArn": None,
+        "status": status,
+        "execution": execution,
+        "executionArn": arn,
         "commit": commit.id,
-        "problems": problems,
+        "ref": push.ref,
+        "author": commit.author,
+        "pusher": push.pusher,
+        "problems": list(problems),
         "skipped": _skipped(tree),
     }
 

@@ -69,6 +69,9 @@ def test_a_root_commit_starts_its_experiment(world):
         "execution": name,
         "executionArn": f"{MACHINE.replace(':stateMachine:', ':execution:')}:{name}",
         "commit": commit,
+        "ref": "refs/heads/main",
+        "author": "Ada L.",
+        "pusher": "alice",
         "problems": [],
         "skipped": [],
     }
