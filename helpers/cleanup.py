@@ -1,7 +1,9 @@
 """Find and delete everything that the notebooks made: by name and by tag.
 
 A resource whose name begins with the prefix but which does not carry the
-workshop's tag is somebody else's. It is reported and left alone.
+workshop's tag is somebody else's. It is reported and left alone. What cannot
+carry a tag (logs, clones) is taken by the exact name of what made it: another
+workshop's prefix may begin with ours.
 """
 
 import shutil
@@ -39,7 +41,7 @@ def delete_resource(workshop: Connection, resource: Resource) -> None:
     """Delete one resource with all that it holds; one that is gone already is no error."""
     if not resource.ours:
         raise ValueError(f"{resource}: delete it by hand if it is yours")
-    _KINDS[resource.kind][1](workshop, resource.name)
+    _ignore_absent(lambda: _KINDS[resource.kind][1](workshop, resource.name))
 
 
 def wait_until_gone(
@@ -60,6 +62,8 @@ def wait_until_gone(
 
 def delete_notebook_policy(workshop: Connection) -> bool:
     """Take the policy of notebook 02, step 0, from this notebook's role. Returns whether it was there."""
+    if ":role/" not in workshop.role_arn:
+        return False  # what a user has, an administrator gave
     iam = boto3.client("iam")
     try:
         iam.delete_role_policy(RoleName=workshop.role_arn.rpartition("/")[2], PolicyName=workshop.name("notebook"))
@@ -115,7 +119,23 @@ def _delete_rule(workshop: Connection, name: str) -> None:
     targets = [target["Id"] for target in events.list_targets_by_rule(Rule=name)["Targets"]]
     if targets:
         events.remove_targets(Rule=name, Ids=targets, Force=True)
-    events.delete_rule(Name=name, Force=True)
+    events.delete_rule(Name=name, Force=True)  # without Force EventBridge keeps the rules that AWS made
+
+
+def _find_jobs(workshop: Connection) -> Iterator[Resource]:
+    # A stopped execution stops its job with the state machine's role, which is about to go: ours is the second try.
+    running = {"NameContains": _run_name(workshop), "StatusEquals": "InProgress"}
+    for job in _pages(boto3.client("sagemaker"), "list_processing_jobs", "ProcessingJobSummaries", **running):
+        if job["ProcessingJobName"].startswith(_run_name(workshop)):
+            yield Resource("running job", job["ProcessingJobName"])
+
+
+def _stop_job(workshop: Connection, name: str) -> None:
+    try:
+        boto3.client("sagemaker").stop_processing_job(ProcessingJobName=name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationException":  # it has ended meanwhile
+            raise
 
 
 def _find_functions(workshop: Connection) -> Iterator[Resource]:
@@ -145,10 +165,13 @@ def _find_roles(workshop: Connection) -> Iterator[Resource]:
 
 
 def _find_log_groups(workshop: Connection) -> Iterator[Resource]:
-    # The services make these and do not tag them; only this workshop's functions write to them.
+    # Lambda makes these and does not tag them: one belongs to whom its function belongs to. The group of a
+    # function that is gone is ours, since whoever deletes a function with its clean-up takes the group along.
+    others = {f"/aws/lambda/{function.name}" for function in _find_functions(workshop) if not function.ours}
     prefix = f"/aws/lambda/{workshop.prefix}-"
     for group in _pages(boto3.client("logs"), "describe_log_groups", "logGroups", logGroupNamePrefix=prefix):
-        yield Resource("log group", group["logGroupName"])
+        if group["logGroupName"] not in others:
+            yield Resource("log group", group["logGroupName"])
 
 
 def _delete_log_group(workshop: Connection, name: str) -> None:
@@ -156,9 +179,9 @@ def _delete_log_group(workshop: Connection, name: str) -> None:
 
 
 def _find_log_streams(workshop: Connection) -> Iterator[Resource]:
-    # All processing jobs of an account share one group: only the workshop's streams are its own.
+    # All processing jobs of an account share one group: only the streams of this project's runs are its own.
     logs = boto3.client("logs")
-    arguments = {"logGroupName": STREAMS, "logStreamNamePrefix": f"{workshop.prefix}-"}
+    arguments = {"logGroupName": STREAMS, "logStreamNamePrefix": _run_name(workshop)}
     try:
         for stream in _pages(logs, "describe_log_streams", "logStreams", **arguments):
             yield Resource("log stream", stream["logStreamName"])
@@ -169,7 +192,11 @@ def _find_log_streams(workshop: Connection) -> Iterator[Resource]:
 def _delete_log_stream(workshop: Connection, name: str) -> None:
     logs = boto3.client("logs")
     _ignore_absent(lambda: logs.delete_log_stream(logGroupName=STREAMS, logStreamName=name))
-    if not logs.describe_log_streams(logGroupName=STREAMS, limit=1)["logStreams"]:
+    try:
+        rest = logs.describe_log_streams(logGroupName=STREAMS, limit=1)["logStreams"]
+    except logs.exceptions.ResourceNotFoundException:
+        return
+    if not rest:
         _delete_log_group(workshop, STREAMS)
 
 
@@ -188,16 +215,26 @@ def _find_bucket(workshop: Connection) -> Iterator[Resource]:
 
 
 def _find_clones(workshop: Connection) -> Iterator[Resource]:
-    if workshop.work_dir.exists():
-        for folder in workshop.work_dir.glob(f"{workshop.prefix}-*"):
-            yield Resource("clone", folder.name)
+    repository = workshop.name(workshop.project)
+    if (workshop.work_dir / repository).exists():
+        yield Resource("clone", repository)
+
+
+def _run_name(workshop: Connection) -> str:
+    """Return how the names of this project's executions and jobs begin; a commit's first characters follow."""
+    return f"{workshop.name(workshop.project)[:32].rstrip('-')}-"
+
+
+def _delete_clone(workshop: Connection, name: str) -> None:
+    if (workshop.work_dir / name).exists():
+        shutil.rmtree(workshop.work_dir / name)
 
 
 def _ignore_absent(call: Callable[[], Any]) -> None:
     try:
         call()
     except ClientError as error:
-        if error.response["Error"]["Code"] != "ResourceNotFoundException":
+        if error.response["Error"]["Code"] not in ("ResourceNotFoundException", "StateMachineDoesNotExist"):
             raise
 
 
@@ -207,8 +244,9 @@ _KINDS: dict[str, tuple[Callable[[Connection], Iterator[Resource]], Callable[[Co
         _find_repositories,
         lambda workshop, name: boto3.client("codecommit").delete_repository(repositoryName=name),
     ),
-    "clone": (_find_clones, lambda workshop, name: shutil.rmtree(workshop.work_dir / name)),
+    "clone": (_find_clones, _delete_clone),
     "state machine": (_find_state_machines, _delete_state_machine),
+    "running job": (_find_jobs, _stop_job),
     "managed rule": (_find_rules, _delete_rule),
     "function": (
         _find_functions,

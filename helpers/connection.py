@@ -2,17 +2,25 @@
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import boto3
+from botocore.exceptions import ClientError, NoCredentialsError
 
 STUDIO_METADATA = Path("/opt/ml/metadata/resource-metadata.json")
 
 Target = Literal["aws", "local"]
 TARGETS = get_args(Target)
+
+# A run's execution is named after the first 32 characters of its repository, and policies name its jobs by the prefix.
+LONGEST_PREFIX = 32
+LONGEST_BUCKET = 63
+OTHERS_SETTINGS = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+RESERVED_BY_S3 = ("sthree-", "amzn-s3-demo-")
 
 
 class ConnectionProblem(Exception):
@@ -24,7 +32,8 @@ class Connection:
     """Where the calls go and who makes them.
 
     ``role_arn`` is the principal of this notebook: on Studio and on the embedded AWS
-    an IAM role, elsewhere perhaps an IAM user.
+    an IAM role, elsewhere perhaps an IAM user. Raises ConnectionProblem when prefix
+    and project make names that a service would refuse later.
     """
 
     target: Target
@@ -33,6 +42,22 @@ class Connection:
     role_arn: str
     prefix: str = "demo-exp"
     project: str = "project1"
+
+    def __post_init__(self) -> None:
+        for variable, value in (("WORKSHOP_PREFIX", self.prefix), ("WORKSHOP_PROJECT", self.project)):
+            if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", value):
+                raise ConnectionProblem(
+                    f"{variable} is {value!r}; it takes small letters, digits, and single hyphens between them"
+                )
+        if len(self.prefix) > LONGEST_PREFIX:
+            raise ConnectionProblem(f"WORKSHOP_PREFIX is {self.prefix!r}; it has at most {LONGEST_PREFIX} characters")
+        if len(self.bucket) > LONGEST_BUCKET:
+            raise ConnectionProblem(
+                f"the bucket would be named {self.bucket!r}, {len(self.bucket)} characters; S3 takes {LONGEST_BUCKET}: "
+                "choose a shorter WORKSHOP_PREFIX or WORKSHOP_PROJECT"
+            )
+        if self.bucket.startswith(RESERVED_BY_S3):
+            raise ConnectionProblem(f"WORKSHOP_PREFIX is {self.prefix!r}; S3 keeps names that begin so for itself")
 
     def name(self, suffix: str) -> str:
         """Return the name of one of this workshop's resources."""
@@ -96,11 +121,21 @@ def _connect_local() -> Connection:
     from helpers.local_aws import control, credentials  # not needed, and perhaps not installed, in Studio
 
     server, _ = control.start(control.default_state_dir().resolve())
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        os.environ.pop(name, None)
+    forget_other_endpoints(os.environ)
     os.environ.update(credentials.environment(server))
     boto3.setup_default_session()  # a session made before the variables were set would keep the old ones
     return _named("local", server.region, control.ACCOUNT_ID, credentials.NOTEBOOK_ROLE_ARN)
+
+
+def forget_other_endpoints(environment: MutableMapping[str, str]) -> None:
+    """Take out what would send calls elsewhere than to 127.0.0.1: a profile, one service's endpoint, a proxy."""
+    for name in list(environment):
+        if name.startswith("AWS_ENDPOINT_URL") or name in OTHERS_SETTINGS:
+            del environment[name]
+    known = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    hosts = [host for host in known.split(",") if host and host != "127.0.0.1"]
+    # Some clients read the one, some the other.
+    environment["NO_PROXY"] = environment["no_proxy"] = ",".join([*hosts, "127.0.0.1"])
 
 
 def _connect_aws() -> Connection:
@@ -110,23 +145,33 @@ def _connect_aws() -> Connection:
     if not session.region_name:
         raise ConnectionProblem("no region is set: set AWS_DEFAULT_REGION")
     os.environ.setdefault("AWS_DEFAULT_REGION", session.region_name)
-    identity = session.client("sts").get_caller_identity()
-    return _named("aws", session.region_name, identity["Account"], _principal(session, identity["Arn"]))
-
-
-def _principal(session: boto3.session.Session, arn: str) -> str:
-    """Return the IAM role or user behind a caller's ARN; a role's path is not in it."""
-    if ":assumed-role/" not in arn:
-        return arn
-    if STUDIO_METADATA.exists():
-        known = json.loads(STUDIO_METADATA.read_text()).get("ExecutionRoleArn")
-        if known:
-            return known
-    role = arn.split("/")[1]
-    iam = session.client("iam")
     try:
-        return iam.get_role(RoleName=role)["Role"]["Arn"]
-    except iam.exceptions.ClientError as error:
+        identity = session.client("sts").get_caller_identity()
+    except (NoCredentialsError, ClientError) as error:
+        raise ConnectionProblem(f"AWS does not know who you are, sign in first: {error}") from error
+    if not identity["Arn"].startswith("arn:aws:"):
+        raise ConnectionProblem(f"these notebooks are written for AWS's commercial regions, not for {identity['Arn']}")
+    return _named("aws", session.region_name, identity["Account"], find_principal(session, identity["Arn"]))
+
+
+def find_principal(session: Any, arn: str, studio_metadata: Path = STUDIO_METADATA) -> str:
+    """Return the ARN of the IAM role or user behind a caller's ARN, which has not got a role's path in it.
+
+    ``session``: a boto3 session. Raises ConnectionProblem for other principals, and
+    when the role cannot be looked up.
+    """
+    if ":user/" in arn:
+        return arn
+    if ":assumed-role/" not in arn:
+        raise ConnectionProblem(f"you are {arn}; work as an IAM role or an IAM user, which policies can be given to")
+    role = arn.split("/")[1]
+    # Studio notes its role with the path. Other credentials may be set all the same, so the names have to agree.
+    known = json.loads(studio_metadata.read_text()).get("ExecutionRoleArn") if studio_metadata.exists() else None
+    if known and known.rpartition("/")[2] == role:
+        return known
+    try:
+        return session.client("iam").get_role(RoleName=role)["Role"]["Arn"]
+    except ClientError as error:
         raise ConnectionProblem(f"cannot look up the role {role}, allow it iam:GetRole on itself: {error}") from error
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,20 +33,9 @@ class Execution:
 def describe(states: Any, arn: str) -> Execution:
     """Return how an execution stands now. ``states``: a Step Functions client."""
     answer = states.describe_execution(executionArn=arn)
-    entered: dict[str, str] = {}
-    broken = False  # the last task failed: if its state is left now, a Catch led out of it
-    for event in _history(states, arn):
-        kind = event["type"]
-        if kind.endswith("StateEntered"):
-            entered[event["stateEnteredEventDetails"]["name"]] = "RUNNING"
-            broken = False
-        elif kind.endswith("StateExited"):
-            entered[event["stateExitedEventDetails"]["name"]] = "FAILED" if broken else "SUCCEEDED"
-        elif not kind.startswith("Execution"):
-            broken = kind.endswith(("Failed", "TimedOut"))
-    last = next((name for name, status in entered.items() if status == "RUNNING"), None)
-    if answer["status"] in FINAL and last:
-        entered[last] = answer["status"]
+    entered = _statuses(_history(states, arn))
+    if answer["status"] in FINAL:  # a state that was never left shares the execution's fate
+        entered = {name: answer["status"] if status == "RUNNING" else status for name, status in entered.items()}
     return Execution(arn, answer["status"], entered, answer.get("error", ""), answer.get("cause", ""))
 
 
@@ -58,14 +47,20 @@ def follow(
     ``every``: seconds between two looks. Raises TimeoutError after ``seconds``;
     neither that nor Ctrl-C stops the execution.
     """
-    shown = display(Markdown("waiting for the first state"), display_id=True)
+    # Live while it runs; at the end the line is as at first and the table an output of its own,
+    # because nbval compares what is displayed and knows nothing of updates.
+    heading = Markdown("States of the execution:")
+    live = display(heading, display_id=True)
     waited = 0.0
     while True:
         execution = describe(states, arn)
-        if shown is not None:
-            shown.update(Markdown(execution.markdown()))
         if execution.status in FINAL:
+            if live is not None:
+                live.update(heading)
+            display(Markdown(execution.markdown()))
             return execution
+        if live is not None:
+            live.update(Markdown(execution.markdown()))
         if waited >= seconds:
             raise TimeoutError(f"the execution still runs after {seconds:g} seconds: {arn}")
         sleep(every)
@@ -91,6 +86,7 @@ def wait_for_job(
             return job
         sleep(every)
         waited += every
+        every = min(every * 1.5, 5)  # often at first, for a job that starts at once; AWS limits the rate of calls
     raise TimeoutError(f"the job {name} was none of {', '.join(until)} within {seconds:g} seconds")
 
 
@@ -113,26 +109,65 @@ def job_log(logs: Any, job: str, *, lines: int = 20) -> list[str]:
 
     ``logs``: a CloudWatch Logs client. A job that printed nothing has no stream: [].
     """
+    pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=STREAMS, logStreamNamePrefix=f"{job}/")
     try:
-        found = logs.describe_log_streams(logGroupName=STREAMS, logStreamNamePrefix=f"{job}/")["logStreams"]
+        streams = [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
     except logs.exceptions.ResourceNotFoundException:
         return []
-    messages: list[tuple[int, str]] = []
-    for stream in found:
-        answer = logs.get_log_events(
-            logGroupName=STREAMS, logStreamName=stream["logStreamName"], limit=lines, startFromHead=False
+    events = [event for stream in streams for event in _last_events(logs, stream, lines)]
+    return [event["message"] for event in sorted(events, key=lambda event: event["timestamp"])][-lines:]
+
+
+def _last_events(logs: Any, stream: str, count: int) -> list[dict[str, Any]]:
+    """Return a stream's last events. A page may be empty before the last one; the end is where the token repeats."""
+    events: list[dict[str, Any]] = []
+    token: dict[str, str] = {}
+    while len(events) < count:
+        page = logs.get_log_events(
+            logGroupName=STREAMS, logStreamName=stream, limit=count, startFromHead=False, **token
         )
-        messages += [(event["timestamp"], event["message"]) for event in answer["events"]]
-    return [message for _, message in sorted(messages, key=lambda pair: pair[0])][-lines:]
+        events = [*page["events"], *events]
+        if page["nextBackwardToken"] == token.get("nextToken"):
+            break
+        token = {"nextToken": page["nextBackwardToken"]}
+    return events[-count:]
 
 
 def _describe_job(sagemaker: Any, name: str) -> dict[str, Any] | None:
     try:
         return sagemaker.describe_processing_job(ProcessingJobName=name)
     except ClientError as error:
-        if "Could not find" not in error.response["Error"]["Message"]:  # AWS has no code of its own for this
+        # Documented is ResourceNotFound; what AWS answers is a ValidationException.
+        code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
+        if code != "ResourceNotFound" and "Could not find" not in message:
             raise
     return None
+
+
+def _statuses(history: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Return the status of each state that was entered, in the order of entering.
+
+    A state whose error was caught is left like one that succeeded: what tells them
+    apart is the failure since its last attempt.
+    """
+    statuses: dict[str, str] = {}
+    state_of: dict[int, str] = {}
+    for event in history:
+        kind = event["type"]
+        # AWS says which event led to which, so that the branches of a Parallel state are not mixed up.
+        state = state_of.get(event.get("previousEventId", event["id"] - 1), "")
+        if kind.endswith("StateEntered"):
+            state = event["stateEnteredEventDetails"]["name"]
+            statuses[state] = "RUNNING"
+        elif kind.endswith("StateExited"):
+            state = event["stateExitedEventDetails"]["name"]
+            statuses[state] = "SUCCEEDED" if statuses[state] == "RUNNING" else statuses[state]
+        elif state and kind.endswith("Scheduled"):
+            statuses[state] = "RUNNING"  # the first attempt, or one more
+        elif state and kind.endswith(("Failed", "TimedOut")) and not kind.startswith("Execution"):
+            statuses[state] = "TIMED_OUT" if kind.endswith("TimedOut") else "FAILED"
+        state_of[event["id"]] = state
+    return statuses
 
 
 def _history(states: Any, arn: str) -> Iterator[dict[str, Any]]:

@@ -2,11 +2,13 @@
 
 import hashlib
 import io
+import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,16 @@ PLATFORM = "manylinux2014_x86_64"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
 
-def package(folder: Path, *, runtime: str = RUNTIME) -> bytes:
+def package(folder: Path, *, runtime: str = RUNTIME, cache: Path = CACHE) -> bytes:
     """Return a zip of a function's folder and its requirements, the same bytes for the same files.
 
     Requirements (``requirements.txt``, if there is one) are installed for Lambda's
-    platform as wheels, never built here. Raises RuntimeError with pip's message.
+    platform as wheels, never built here, and kept in ``cache``. Raises RuntimeError
+    with pip's message.
     """
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.py"))}
     if (folder / "requirements.txt").exists():
-        installed = _install(folder / "requirements.txt", runtime)
+        installed = _install(folder / "requirements.txt", runtime, cache)
         for path in sorted(installed.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts and path.relative_to(installed).parts[0] != "bin":
                 files.setdefault(path.relative_to(installed).as_posix(), path.read_bytes())
@@ -55,6 +58,7 @@ def ensure_function(
     tags: Mapping[str, str],
     runtime: str = RUNTIME,
     handler: str = "lambda_function.lambda_handler",
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Ensured:
     """Create the function ``name`` from ``code`` (a zip), or bring an existing one up to date; wait until it is active.
 
@@ -71,13 +75,15 @@ def ensure_function(
     }
     try:
         made = retry_until_propagated(
-            lambda: client.create_function(**settings, Code={"ZipFile": code}, Tags=dict(tags))
+            lambda: client.create_function(**settings, Code={"ZipFile": code}, Tags=dict(tags)), sleep=sleep
         )
         created = True
     except client.exceptions.ResourceConflictException:
+        # Lambda refuses an update while an earlier one, or the creation, is under way.
+        client.get_waiter("function_active_v2").wait(FunctionName=name)
         client.update_function_code(FunctionName=name, ZipFile=code)
         client.get_waiter("function_updated_v2").wait(FunctionName=name)
-        made = client.update_function_configuration(**settings)
+        made = retry_until_propagated(lambda: client.update_function_configuration(**settings), sleep=sleep)
         client.get_waiter("function_updated_v2").wait(FunctionName=name)
         created = False
     client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 120})
@@ -85,7 +91,7 @@ def ensure_function(
 
 
 def allow_invoke(client: Any, name: str, *, principal: str, source_arn: str, account_id: str) -> bool:
-    """Let an AWS service invoke a function for one source. Returns whether that is new.
+    """Let an AWS service invoke a function for one source, such as a repository. Returns whether that is new.
 
     ``principal``: such as codecommit.amazonaws.com. The source account closes the
     gap that an ARN without an account would leave (the confused deputy).
@@ -93,7 +99,7 @@ def allow_invoke(client: Any, name: str, *, principal: str, source_arn: str, acc
     try:
         client.add_permission(
             FunctionName=name,
-            StatementId=principal.partition(".")[0],
+            StatementId=re.sub("[^A-Za-z0-9_-]", "-", f"{principal.partition('.')[0]}-{source_arn.rpartition(':')[2]}"),
             Action="lambda:InvokeFunction",
             Principal=principal,
             SourceArn=source_arn,
@@ -104,10 +110,10 @@ def allow_invoke(client: Any, name: str, *, principal: str, source_arn: str, acc
     return True
 
 
-def _install(requirements: Path, runtime: str) -> Path:
+def _install(requirements: Path, runtime: str, cache: Path) -> Path:
     """Install requirements for Lambda's platform into a cached folder, and return it."""
     digest = hashlib.sha256(f"{runtime} {PLATFORM} {requirements.read_text()}".encode()).hexdigest()[:16]
-    folder = CACHE / f"{requirements.parent.name}-{digest}"
+    folder = cache / f"{requirements.parent.name}-{digest}"
     if folder.exists():
         return folder
     partial = folder.with_suffix(".partial")

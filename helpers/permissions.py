@@ -26,14 +26,14 @@ def notebook_statements(workshop: Connection) -> list[dict[str, Any]]:
         _allow("s3", "GetObject PutObject DeleteObject DeleteObjectVersion AbortMultipartUpload", f"{bucket}/*"),
         _allow(
             "codecommit",
-            "CreateRepository GetRepository DeleteRepository TagResource ListTagsForResource GitPull GitPush GetBranch"
+            "CreateRepository GetRepository DeleteRepository TagResource ListTagsForResource GitPull GitPush"
             " GetCommit GetCommentsForComparedCommit GetRepositoryTriggers PutRepositoryTriggers"
             " TestRepositoryTriggers",
             arn("codecommit", f"{prefix}-*"),
         ),
         _allow(
             "lambda",
-            "CreateFunction GetFunction GetFunctionConfiguration UpdateFunctionCode UpdateFunctionConfiguration"
+            "CreateFunction GetFunction UpdateFunctionCode UpdateFunctionConfiguration"
             " DeleteFunction AddPermission TagResource ListTags",
             arn("lambda", f"function:{prefix}-*"),
         ),
@@ -49,17 +49,17 @@ def notebook_statements(workshop: Connection) -> list[dict[str, Any]]:
             arn("states", f"execution:{prefix}-*:*"),
         ),
         # Lists have no resource of their own.
-        _allow("states", "ListStateMachines ValidateStateMachineDefinition", "*"),
+        _allow("states", "ListStateMachines", "*"),
         _allow("codecommit", "ListRepositories", "*"),
         _allow("lambda", "ListFunctions", "*"),
         _allow("iam", "ListRoles", "*"),
         _allow("sagemaker", "DescribeProcessingJob StopProcessingJob", arn("sagemaker", f"processing-job/{prefix}-*")),
         _allow("sagemaker", "ListProcessingJobs", "*"),
-        _allow("servicequotas", "ListServiceQuotas", "*"),
+        _allow("servicequotas", "ListServiceQuotas ListAWSDefaultServiceQuotas", "*"),
         _allow("logs", "DescribeLogGroups", "*"),
         _allow(
             "logs",
-            "DescribeLogStreams GetLogEvents FilterLogEvents DeleteLogStream DeleteLogGroup",
+            "DescribeLogStreams GetLogEvents DeleteLogStream DeleteLogGroup",
             arn("logs", f"log-group:/aws/lambda/{prefix}-*"),
             arn("logs", "log-group:/aws/sagemaker/ProcessingJobs:*"),
         ),
@@ -87,13 +87,16 @@ def notebook_statements(workshop: Connection) -> list[dict[str, Any]]:
 
 
 def admin_command(workshop: Connection) -> str:
-    """Return the command with which an administrator gives the notebook's role its policy."""
+    """Return the command with which an administrator gives the notebook's role, or user, its policy."""
     kind, _, name = workshop.role_arn.rpartition(":")[2].partition("/")
-    name = name.rpartition("/")[2]
-    return (
-        f"aws iam put-{kind}-policy --{kind}-name {name}"
-        f" --policy-name {workshop.name('notebook')} --policy-document file://policy.json"
-    )
+    name, policy = name.rpartition("/")[2], workshop.name("notebook")
+    if kind == "user":
+        # A user's inline policies have 2,048 characters in all: this one is longer. A managed one may have 6,144.
+        return (
+            f"aws iam create-policy --policy-name {policy} --policy-document file://policy.json && aws iam"
+            f" attach-user-policy --user-name {name} --policy-arn arn:aws:iam::{workshop.account_id}:policy/{policy}"
+        )
+    return f"aws iam put-role-policy --role-name {name} --policy-name {policy} --policy-document file://policy.json"
 
 
 def _allow(service: str, actions: str, *resources: str) -> dict[str, Any]:

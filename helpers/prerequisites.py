@@ -7,7 +7,7 @@ from typing import Any
 
 import boto3
 import pandas as pd
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from helpers import permissions, roles
 from helpers.connection import Connection
@@ -15,21 +15,23 @@ from helpers.repository import GitError, aws_command
 
 PACKAGES = ("boto3", "pandas", "sklearn", "matplotlib", "yaml", "sagemaker")
 INSTANCE_TYPE = "ml.t3.medium"
+DENIED = ("AccessDenied", "AccessDeniedException")
 
 
 @dataclass(frozen=True)
 class Prerequisite:
-    """One thing that must be there: whether it is, and if not, what to do."""
+    """One thing that must be there: whether it is (None: that cannot be seen), and if not, what to do."""
 
     name: str
-    ok: bool
+    ok: bool | None
     remedy: str = ""
 
 
 def check(workshop: Connection) -> pd.DataFrame:
-    """Return a row for each prerequisite: name, ok ("yes" or "no"), remedy (empty where it is met)."""
+    """Return a row for each prerequisite: name, ok ("yes", "no" or "unknown"), remedy (empty where it is met)."""
     found = [_packages(), _git(), _credential_helper(), _permissions(workshop), *_services(workshop), _quota(workshop)]
-    rows = [{"prerequisite": one.name, "ok": "yes" if one.ok else "no", "remedy": one.remedy} for one in found]
+    words = {True: "yes", False: "no", None: "unknown"}
+    rows = [{"prerequisite": one.name, "ok": words[one.ok], "remedy": one.remedy} for one in found]
     return pd.DataFrame(rows).set_index("prerequisite")
 
 
@@ -56,11 +58,11 @@ def _permissions(workshop: Connection) -> Prerequisite:
     iam = boto3.client("iam")
     may_grant = [{"Effect": "Allow", "Action": ["iam:PutRolePolicy"], "Resource": [workshop.role_arn]}]
     try:
-        if not roles.find_missing_actions(iam, workshop.role_arn, may_grant):
+        if ":role/" in workshop.role_arn and not roles.find_missing_actions(iam, workshop.role_arn, may_grant):
             return Prerequisite(name, True)
         missing = roles.find_missing_actions(iam, workshop.role_arn, permissions.notebook_statements(workshop))
     except ClientError as error:
-        return Prerequisite(name, False, f"allow this role iam:SimulatePrincipalPolicy on itself: {error}")
+        return Prerequisite(name, False, f"allow {workshop.role_arn} iam:SimulatePrincipalPolicy on itself: {error}")
     remedy = f"missing: {', '.join(missing)}; notebook 02, step 0, prints the policy for an administrator"
     return Prerequisite(name, not missing, remedy if missing else "")
 
@@ -83,8 +85,10 @@ def _service(service: str, call: str, region: str) -> Prerequisite:
         getattr(client, call)()
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        if code not in ("AccessDenied", "AccessDeniedException"):
+        if code not in DENIED:
             return Prerequisite(name, False, f"{service} answers {code} in {region}: choose another region")
+    except EndpointConnectionError:
+        return Prerequisite(name, False, f"there is no {service} in {region}, or no way to it: choose another region")
     return Prerequisite(name, True)
 
 
@@ -94,11 +98,23 @@ def _quota(workshop: Connection) -> Prerequisite:
     if workshop.target == "local":
         return Prerequisite(name, True)  # the embedded AWS runs jobs on this machine and has no quotas
     wanted = f"{INSTANCE_TYPE} for processing job usage"
-    pages = boto3.client("service-quotas").get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
     try:
-        quotas = {quota["QuotaName"]: quota["Value"] for page in pages for quota in page["Quotas"]}
+        value = _find_quota(wanted)
     except ClientError as error:
-        return Prerequisite(name, False, f"cannot be read, look it up in the Service Quotas console: {error}")
-    ok = quotas.get(wanted, 0) >= 1
+        code = error.response["Error"]["Code"]
+        reason = "only with the policy of notebook 02, step 0" if code in DENIED else str(error)
+        return Prerequisite(name, None, f"cannot be read ({reason}); the Service Quotas console shows it")
+    ok = value >= 1
     remedy = f"ask for an increase of '{wanted}' to 1 or more in the Service Quotas console (it takes hours to days)"
     return Prerequisite(name, ok, "" if ok else remedy)
+
+
+def _find_quota(name: str) -> float:
+    """Return SageMaker's quota of this name: the account's own, or the default where it has none of its own."""
+    quotas = boto3.client("service-quotas")
+    for listing in ("list_service_quotas", "list_aws_default_service_quotas"):
+        for page in quotas.get_paginator(listing).paginate(ServiceCode="sagemaker"):
+            for quota in page["Quotas"]:
+                if quota["QuotaName"] == name:
+                    return quota["Value"]
+    return 0

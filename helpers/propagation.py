@@ -9,13 +9,13 @@ from botocore.exceptions import ClientError
 # What the services answer while a role or its policy has not reached them. A real mistake
 # gives the same errors, so the wait is bounded and the last error is raised as it came.
 NOT_PROPAGATED = {
-    "AccessDeniedException": ("not authorized to", "is not authorized to create managed-rule"),
-    "InvalidParameterValueException": ("cannot be assumed by Lambda",),
-    "InvalidParameterValue": ("cannot be assumed",),
+    # The caller's own permission, and Step Functions about the role that it was given.
+    "AccessDeniedException": ("not authorized to", "is authorized to assume the provided role"),
+    "AccessDenied": ("not authorized to perform", "Access Denied"),
+    # Lambda, about a function's role; the second where the function has environment variables.
+    "InvalidParameterValueException": ("cannot be assumed by Lambda", "KMS key is invalid for CreateGrant"),
+    # SageMaker, about a job's role.
     "ValidationException": ("Could not assume role",),
-    "MalformedPolicyDocument": ("Invalid principal in policy",),
-    "InvalidArn": (),
-    "AccessDenied": ("not authorized to perform",),
 }
 
 
@@ -39,8 +39,7 @@ def retry_until_propagated(
 def is_propagation_error(error: ClientError) -> bool:
     """Whether an error may come from a role or policy that has not spread yet."""
     code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
-    phrases = NOT_PROPAGATED.get(code)
-    return phrases is not None and (not phrases or any(phrase in message for phrase in phrases))
+    return any(phrase in message for phrase in NOT_PROPAGATED.get(code, ()))
 
 
 def _pauses(seconds: float) -> Iterator[float]:

@@ -1,6 +1,7 @@
 """The data scientist's git: a clone of the CodeCommit repository, commits and pushes."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,9 @@ class GitError(Exception):
 
 def git(*arguments: str, cwd: Path | None = None) -> str:
     """Run git and return what it printed. Raises GitError with its own words."""
-    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    # A sign-in that fails is an error to report, not a question on a terminal that nobody looks at.
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    done = subprocess.run(["git", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise GitError(f"git {arguments[0]}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout.strip()
@@ -37,21 +40,27 @@ def ensure_clone(url: str, folder: Path, *, author: str, email: str, branch: str
     embedded AWS, whose host is not Amazon's. A clone of a repository that was deleted
     and made anew since is replaced.
     """
-    if (folder / ".git").exists() and _is_clone_of(url, folder, branch):
-        return False
+    settings = [
+        ("credential.helper", ""),  # an empty one first: it sets the machine's own helpers aside
+        ("credential.helper", f"!{shlex.quote(aws_command())} codecommit credential-helper --ignore-host-check $@"),
+        ("credential.UseHttpPath", "true"),
+        ("user.name", author),
+        ("user.email", email),
+    ]
+    if (folder / ".git").exists():
+        known: set[str] = set()
+        for key, value in settings:
+            git("config", "--add" if key in known else "--replace-all", key, value, cwd=folder)
+            known.add(key)
+        if _is_clone_of(url, folder, branch):
+            return False
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    sign_in = f"!{aws_command()} codecommit credential-helper --ignore-host-check $@"
-    settings = [
-        "credential.helper=",  # an empty one first: it sets the machine's own helpers aside
-        f"credential.helper={sign_in}",
-        "credential.UseHttpPath=true",
-        f"user.name={author}",
-        f"user.email={email}",
-    ]
-    git("clone", "--quiet", *(part for setting in settings for part in ("--config", setting)), url, str(folder))
+    options = [part for key, value in settings for part in ("--config", f"{key}={value}")]
+    git("clone", "--quiet", *options, url, str(folder))
     if git("branch", "--show-current", cwd=folder) != branch:
-        git("switch", "--quiet", "--orphan", branch, cwd=folder)
+        there = git("for-each-ref", f"refs/remotes/origin/{branch}", cwd=folder)
+        git("switch", "--quiet", *([] if there else ["--orphan"]), branch, cwd=folder)
     return True
 
 
@@ -81,8 +90,8 @@ def read_comments(codecommit: Any, repository: str, commit: str) -> list[str]:
     """
     parents = codecommit.get_commit(repositoryName=repository, commitId=commit)["commit"]["parents"]
     pair = {"afterCommitId": commit, **({"beforeCommitId": parents[0]} if parents else {})}
-    found = codecommit.get_comments_for_compared_commit(repositoryName=repository, **pair)
-    threads = found["commentsForComparedCommitData"]
+    pages = codecommit.get_paginator("get_comments_for_compared_commit").paginate(repositoryName=repository, **pair)
+    threads = [thread for page in pages for thread in page["commentsForComparedCommitData"]]
     return [comment["content"] for thread in threads for comment in thread["comments"]]
 
 

@@ -1,8 +1,9 @@
 """IAM roles with one inline policy each."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 Statement = Mapping[str, Any]
@@ -48,22 +49,24 @@ def policy_json(statements: Sequence[Statement]) -> str:
 def find_missing_actions(iam: Any, principal_arn: str, statements: Sequence[Statement]) -> list[str]:
     """Return which of the allowed actions in ``statements`` the principal may not do, "action on resource" each.
 
-    Asks IAM's simulator (iam:SimulatePrincipalPolicy), one call for each statement and resource.
+    Asks IAM's simulator (iam:SimulatePrincipalPolicy), one call for each statement,
+    resource and value of a condition.
     """
-    missing = []
+    missing: dict[str, None] = {}
+    simulate = iam.get_paginator("simulate_principal_policy").paginate
     for statement in statements:
-        for resource in _as_list(statement["Resource"]):
+        for resource, context in product(_as_list(statement["Resource"]), _contexts(statement)):
             # The simulator takes no wildcards: a pattern is tried with one name that it covers.
-            answers = iam.simulate_principal_policy(
+            pages = simulate(
                 PolicySourceArn=principal_arn,
                 ActionNames=_as_list(statement["Action"]),
                 ResourceArns=[resource if resource == "*" else resource.replace("*", "any")],
-                ContextEntries=_context(statement),
-            )["EvaluationResults"]
-            missing += [
-                f"{answer['EvalActionName']} on {resource}" for answer in answers if answer["EvalDecision"] != "allowed"
-            ]
-    return missing
+                ContextEntries=context,
+            )
+            for answer in (answer for page in pages for answer in page["EvaluationResults"]):
+                if answer["EvalDecision"] != "allowed":
+                    missing[f"{answer['EvalActionName']} on {resource}"] = None
+    return list(missing)
 
 
 def delete_role(iam: Any, name: str) -> bool:
@@ -80,12 +83,15 @@ def delete_role(iam: Any, name: str) -> bool:
     return True
 
 
-def _context(statement: Statement) -> list[dict[str, Any]]:
-    entries = []
-    for conditions in statement.get("Condition", {}).values():
-        for key, values in conditions.items():
-            entries.append({"ContextKeyName": key, "ContextKeyType": "string", "ContextKeyValues": _as_list(values)})
-    return entries
+def _contexts(statement: Statement) -> Iterator[list[dict[str, Any]]]:
+    """Yield the contexts in which a statement has to hold: of a condition's values, a request has one at a time."""
+    conditions = [item for test in statement.get("Condition", {}).values() for item in test.items()]
+    keys = [key for key, _ in conditions]
+    for values in product(*(_as_list(values) for _, values in conditions)):
+        yield [
+            {"ContextKeyName": key, "ContextKeyType": "string", "ContextKeyValues": [value]}
+            for key, value in zip(keys, values, strict=True)
+        ]
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -57,7 +57,8 @@ def table(s3: Any, bucket: str, repository: str, *, region: str) -> pd.DataFrame
     Columns: experiment (the yml's comment), commit, author, status, changed (what
     differs from the first run), the metrics, seconds (from the push's answer to the
     metrics) and usd (what these seconds cost on AWS, start-up not counted).
-    Unreadable or unfinished runs are rows too, with empty metrics.
+    Refused and unfinished runs are rows too, with empty metrics; a run that failed
+    or was stopped left no metrics, and stays "started".
     """
     commits = _commits(s3, bucket, repository)
     with ThreadPoolExecutor(READERS) as readers:
@@ -126,8 +127,10 @@ def _changes(first: Mapping[str, Any], this: Mapping[str, Any]) -> list[str]:
     """Return "step key: value" for each setting in which an experiment differs from the first one."""
     changes = []
     for section in STEPS:
-        for key, value in (this.get(section) or {}).items():
-            if first and value != first.get(section, {}).get(key):
+        before, now = first.get(section) or {}, this.get(section) or {}
+        for key in {**before, **now}:
+            if before and now and now.get(key) != before.get(key):
+                value = now.get(key, "default")
                 text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
                 changes.append(f"{section} {key}: {text}")
     return changes

@@ -13,17 +13,17 @@ class BucketTaken(Exception):
     """Another account owns a bucket of this name."""
 
 
+class NotEmptied(Exception):
+    """S3 refused to delete an object; the message says which, and why."""
+
+
 def ensure_bucket(s3: Any, name: str, *, region: str, tags: Sequence[dict[str, str]]) -> Ensured:
     """Create the bucket ``name``, or find that it is already ours. It is private and tagged.
 
     us-east-1 takes no LocationConstraint; every other region requires one. Raises
-    BucketTaken when another account owns the name (S3 answers 403).
+    BucketTaken when another account owns the name.
     """
-    created = not _is_ours(s3, name)
-    if created:
-        where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        s3.create_bucket(Bucket=name, **where)
-        s3.get_waiter("bucket_exists").wait(Bucket=name)
+    created = not _is_seen(s3, name) and _create(s3, name, region)
     closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
     s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=dict.fromkeys(closed, True))
     s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": list(tags)})
@@ -43,14 +43,19 @@ def ensure_upload(s3: Any, file: Path, bucket: str, key: str) -> bool:
 
 
 def delete_bucket(s3: Any, name: str) -> int:
-    """Delete a bucket with every version of every object. Returns how many objects there were."""
+    """Delete a bucket with every version of every object. Returns how many versions there were.
+
+    Raises NotEmptied when an object cannot be deleted.
+    """
     deleted = 0
     try:
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=name):
             found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
             objects = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]
             if objects:
-                s3.delete_objects(Bucket=name, Delete={"Objects": objects, "Quiet": True})
+                refused = s3.delete_objects(Bucket=name, Delete={"Objects": objects, "Quiet": True}).get("Errors", ())
+                for error in refused:  # the call itself succeeds all the same
+                    raise NotEmptied(f"{error['Key']}: {error['Code']}: {error['Message']}")
             deleted += len(objects)
         s3.delete_bucket(Bucket=name)
     except s3.exceptions.NoSuchBucket:
@@ -58,17 +63,25 @@ def delete_bucket(s3: Any, name: str) -> int:
     return deleted
 
 
-def _is_ours(s3: Any, name: str) -> bool:
+def _is_seen(s3: Any, name: str) -> bool:
     try:
         s3.head_bucket(Bucket=name)
     except ClientError as error:
-        code = error.response["Error"]["Code"]
-        if code == "404":
+        # 403 is another account's bucket, or a permission that S3 has not heard of yet; an answer to HEAD
+        # says no more. Creating the bucket tells the two apart.
+        if error.response["Error"]["Code"] in ("404", "403"):
             return False
-        if code == "403":
-            raise BucketTaken(
-                f"the bucket {name} exists and this role may not see it: "
-                "another account owns it, or s3:ListBucket is missing"
-            ) from error
         raise
+    return True
+
+
+def _create(s3: Any, name: str, region: str) -> bool:
+    where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    try:
+        s3.create_bucket(Bucket=name, **where)
+    except s3.exceptions.BucketAlreadyOwnedByYou:
+        return False
+    except s3.exceptions.BucketAlreadyExists as error:
+        raise BucketTaken(f"another account owns the bucket {name}: choose another WORKSHOP_PREFIX") from error
+    s3.get_waiter("bucket_exists").wait(Bucket=name)
     return True

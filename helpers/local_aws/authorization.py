@@ -41,7 +41,7 @@ def json_body(body: bytes) -> dict[str, Any]:
     """Return a request's JSON body, or {} where it is something else."""
     try:
         parsed = json.loads(body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return parsed if isinstance(parsed, dict) else {}
 

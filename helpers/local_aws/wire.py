@@ -113,7 +113,7 @@ class Service:
         operation = target.rpartition(".")[2]
         try:
             params = json.loads(body or b"{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise AwsError("SerializationException", f"the request body is not JSON: {error}") from None
         if not isinstance(params, dict):
             raise AwsError("SerializationException", "the request body is not a JSON object")

@@ -1,0 +1,243 @@
+"""Clean-up finds what is ours and only that, and deletes it in an order in which nothing starts anew."""
+
+import boto3
+import pytest
+from answers import ACCOUNT, REGION, Aws, in_turn, refuse
+
+from helpers import cleanup, permissions
+from helpers.cleanup import Resource
+from helpers.connection import Connection
+
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/service-role/Studio"
+TAG = {"workshop": "demo-exp"}
+TAGS = [{"Key": "workshop", "Value": "demo-exp"}]
+ABSENT = refuse("ResourceNotFoundException", status=404)
+NOTHING = {
+    "codecommit:ListRepositories": {"repositories": []},
+    "stepfunctions:ListStateMachines": {"stateMachines": []},
+    "sagemaker:ListProcessingJobs": {"ProcessingJobSummaries": []},
+    "events:DescribeRule": ABSENT,
+    "lambda:ListFunctions": {"Functions": []},
+    "iam:ListRoles": {"Roles": []},
+    "logs:DescribeLogGroups": {"logGroups": []},
+    "logs:DescribeLogStreams": ABSENT,
+    "s3:HeadBucket": refuse("404", status=404),
+}
+
+
+@pytest.fixture
+def account(monkeypatch, tmp_path):
+    """Return an account with nothing in it but what ``answers`` gives, and a workshop in it."""
+    monkeypatch.setenv("WORKSHOP_STATE_DIR", str(tmp_path / "state"))
+    workshop = Connection("local", REGION, ACCOUNT, ROLE)
+
+    def make(**answers):
+        given = {name.replace("__", ":"): answer for name, answer in answers.items()}
+        aws = Aws({**NOTHING, **given})
+        monkeypatch.setattr(boto3, "client", aws.client)
+        return aws, workshop
+
+    return make
+
+
+def machine(name):
+    arn = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{name}"
+    return {"name": name, "stateMachineArn": arn, "type": "STANDARD", "creationDate": 0}
+
+
+def function(name):
+    return {"FunctionName": name, "FunctionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"}
+
+
+def found(workshop):
+    return [(resource.kind, resource.name, resource.ours) for resource in cleanup.find_resources(workshop)]
+
+
+def test_an_empty_account_has_nothing_to_delete(account):
+    _, workshop = account()
+    assert cleanup.find_resources(workshop) == []
+
+
+def test_everything_is_found_in_the_order_of_deletion(account):
+    _, workshop = account(
+        codecommit__ListRepositories={"repositories": [{"repositoryName": "demo-exp-project1"}]},
+        codecommit__ListTagsForResource={"tags": TAG},
+        stepfunctions__ListStateMachines={"stateMachines": [machine("demo-exp-pipeline")]},
+        stepfunctions__ListTagsForResource={"tags": [{"key": "workshop", "value": "demo-exp"}]},
+        sagemaker__ListProcessingJobs={
+            "ProcessingJobSummaries": [{"ProcessingJobName": "demo-exp-project1-a-train-0"}]
+        },
+        events__DescribeRule={"Name": permissions.MANAGED_RULE},
+        lambda__ListFunctions={"Functions": [function("demo-exp-dispatcher")]},
+        lambda__ListTags={"Tags": TAG},
+        iam__ListRoles={"Roles": [{"RoleName": "demo-exp-jobs"}, {"RoleName": "demo-exp-dispatcher"}]},
+        iam__ListRoleTags={"Tags": TAGS},
+        logs__DescribeLogGroups={"logGroups": [{"logGroupName": "/aws/lambda/demo-exp-dispatcher"}]},
+        logs__DescribeLogStreams={"logStreams": [{"logStreamName": "demo-exp-project1-a-train-0/algo-1"}]},
+        s3__HeadBucket={},
+        s3__GetBucketTagging={"TagSet": TAGS},
+    )
+    (workshop.work_dir / "demo-exp-project1").mkdir(parents=True)
+    resources = found(workshop)
+    assert [kind for kind, _, _ in resources] == [
+        "repository",
+        "clone",
+        "state machine",
+        "running job",
+        "managed rule",
+        "function",
+        "role",
+        "role",
+        "log group",
+        "log stream",
+        "bucket",
+    ]
+    assert all(ours for _, _, ours in resources)
+
+
+def test_what_has_the_prefix_but_not_the_tag_is_reported_and_never_deleted(account):
+    _, workshop = account(
+        iam__ListRoles={"Roles": [{"RoleName": "demo-exp-mine"}, {"RoleName": "other"}]},
+        iam__ListRoleTags={"Tags": [{"Key": "workshop", "Value": "demo-exp-anna"}]},
+    )
+    (resource,) = cleanup.find_resources(workshop)
+    assert resource == Resource("role", "demo-exp-mine", ours=False)
+    assert "left alone" in str(resource)
+    with pytest.raises(ValueError, match="by hand"):
+        cleanup.delete_resource(workshop, resource)
+
+
+def test_logs_of_a_workshop_whose_prefix_begins_with_ours_are_left_alone(account):
+    groups = [{"logGroupName": f"/aws/lambda/demo-exp-{name}"} for name in ("anna-dispatcher", "dispatcher", "gone")]
+    aws, workshop = account(
+        lambda__ListFunctions={"Functions": [function("demo-exp-anna-dispatcher"), function("demo-exp-dispatcher")]},
+        lambda__ListTags=lambda params: {"Tags": {} if "anna" in params["Resource"] else TAG},
+        logs__DescribeLogGroups={"logGroups": groups},
+        logs__DescribeLogStreams={"logStreams": []},
+    )
+    names = [name for kind, name, _ in found(workshop) if kind == "log group"]
+    assert names == ["/aws/lambda/demo-exp-dispatcher", "/aws/lambda/demo-exp-gone"]
+    (streams,) = aws.asked("logs:DescribeLogStreams")
+    assert streams["logStreamNamePrefix"] == "demo-exp-project1-"
+
+
+def test_clones_of_other_workshops_are_left_alone(account):
+    _, workshop = account()
+    for name in ("demo-exp-project1", "demo-exp-anna-project1"):
+        (workshop.work_dir / name).mkdir(parents=True)
+    assert found(workshop) == [("clone", "demo-exp-project1", True)]
+    cleanup.delete_resource(workshop, Resource("clone", "demo-exp-project1"))
+    assert [folder.name for folder in workshop.work_dir.iterdir()] == ["demo-exp-anna-project1"]
+
+
+def test_the_rule_stays_while_somebody_elses_state_machine_may_need_it(account):
+    _, workshop = account(
+        stepfunctions__ListStateMachines={"stateMachines": [machine("of-others")]},
+        events__DescribeRule={"Name": permissions.MANAGED_RULE},
+    )
+    assert found(workshop) == []
+
+
+def test_a_bucket_without_tags_is_not_ours(account):
+    _, workshop = account(s3__HeadBucket={}, s3__GetBucketTagging=refuse("NoSuchTagSet", status=404))
+    assert found(workshop) == [("bucket", workshop.bucket, False)]
+
+
+def test_running_executions_are_stopped_before_their_machine_goes(account):
+    execution = {
+        "executionArn": f"arn:aws:states:{REGION}:{ACCOUNT}:execution:demo-exp-m:run",
+        "stateMachineArn": machine("demo-exp-m")["stateMachineArn"],
+        "name": "run",
+        "status": "RUNNING",
+        "startDate": 0,
+    }
+    aws, workshop = account(
+        stepfunctions__ListExecutions={"executions": [execution]},
+        stepfunctions__StopExecution={},
+        stepfunctions__DeleteStateMachine={},
+    )
+    cleanup.delete_resource(workshop, Resource("state machine", "demo-exp-m"))
+    assert [name.partition(":")[2] for name in aws.names()] == ["ListExecutions", "StopExecution", "DeleteStateMachine"]
+    assert aws.asked("stepfunctions:ListExecutions")[0]["statusFilter"] == "RUNNING"
+
+
+def test_a_job_that_ended_meanwhile_is_no_error(account):
+    ended = refuse("ValidationException", "The request was rejected because the processing job is in status Completed.")
+    _, workshop = account(sagemaker__StopProcessingJob=ended)
+    cleanup.delete_resource(workshop, Resource("running job", "demo-exp-project1-a-train-0"))
+
+
+def test_the_managed_rule_goes_with_its_targets_and_by_force(account):
+    aws, workshop = account(
+        events__ListTargetsByRule={"Targets": [{"Id": "one", "Arn": "arn"}]},
+        events__RemoveTargets={},
+        events__DeleteRule={},
+    )
+    cleanup.delete_resource(workshop, Resource("managed rule", permissions.MANAGED_RULE))
+    assert aws.asked("events:RemoveTargets") == [{"Rule": permissions.MANAGED_RULE, "Ids": ["one"], "Force": True}]
+    assert aws.asked("events:DeleteRule") == [{"Name": permissions.MANAGED_RULE, "Force": True}]
+
+
+@pytest.mark.parametrize("rest", [{"logStreams": [{"logStreamName": "of-others"}]}, {"logStreams": []}])
+def test_the_log_group_that_jobs_share_goes_only_when_it_is_empty(account, rest):
+    aws, workshop = account(
+        logs__DeleteLogStream={}, logs__DescribeLogStreams=rest, logs__DeleteLogGroup={}
+    )  # fmt: skip
+    cleanup.delete_resource(workshop, Resource("log stream", "demo-exp-project1-a-train-0/algo-1"))
+    assert len(aws.asked("logs:DeleteLogGroup")) == (0 if rest["logStreams"] else 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "calls"),
+    [
+        ("function", {"lambda:DeleteFunction": ABSENT}),
+        ("log group", {"logs:DeleteLogGroup": ABSENT}),
+        ("log stream", {"logs:DeleteLogStream": ABSENT}),
+        ("role", {"iam:ListAttachedRolePolicies": refuse("NoSuchEntity", status=404)}),
+        ("bucket", {"s3:ListObjectVersions": refuse("NoSuchBucket", status=404)}),
+        ("repository", {"codecommit:DeleteRepository": {}}),
+    ],
+)
+def test_what_is_gone_already_is_no_error(account, kind, calls):
+    aws, workshop = account(**{name.replace(":", "__"): answer for name, answer in calls.items()})
+    cleanup.delete_resource(workshop, Resource(kind, "demo-exp-x"))
+    assert set(calls) <= set(aws.names())
+
+
+def test_what_aws_deletes_in_its_own_time_is_looked_for_again(account):
+    _, workshop = account(
+        stepfunctions__ListStateMachines=in_turn(
+            {"stateMachines": [machine("demo-exp-m")]}, NOTHING["stepfunctions:ListStateMachines"]
+        ),
+        stepfunctions__ListTagsForResource={"tags": [{"key": "workshop", "value": "demo-exp"}]},
+    )
+    pauses = []
+    assert cleanup.wait_until_gone(workshop, sleep=pauses.append) == []
+    assert len(pauses) == 1
+
+
+def test_what_stays_is_returned_and_what_is_not_ours_not_waited_for(account):
+    _, workshop = account(
+        iam__ListRoles={"Roles": [{"RoleName": "demo-exp-x"}]}, iam__ListRoleTags=in_turn({"Tags": TAGS})
+    )
+    pauses = []
+    assert [resource.name for resource in cleanup.wait_until_gone(workshop, seconds=4, sleep=pauses.append)] == [
+        "demo-exp-x"
+    ]
+    assert sum(pauses) == 4
+    _, workshop = account(iam__ListRoles={"Roles": [{"RoleName": "demo-exp-x"}]}, iam__ListRoleTags={"Tags": []})
+    assert len(cleanup.wait_until_gone(workshop, sleep=pytest.fail)) == 1
+
+
+def test_the_notebooks_own_policy_goes_last_and_only_once(account):
+    gone = refuse("NoSuchEntity", status=404)
+    aws, workshop = account(iam__DeleteRolePolicy=in_turn({}, gone))
+    assert cleanup.delete_notebook_policy(workshop)
+    assert not cleanup.delete_notebook_policy(workshop)
+    assert aws.asked("iam:DeleteRolePolicy")[0] == {"RoleName": "Studio", "PolicyName": "demo-exp-notebook"}
+
+
+def test_a_users_policy_is_an_administrators_to_take(account):
+    aws, _ = account()
+    assert not cleanup.delete_notebook_policy(Connection("aws", REGION, ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/dana"))
+    assert aws.calls == []

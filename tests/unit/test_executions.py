@@ -1,0 +1,221 @@
+"""An execution's states from its history, a failed job's reason, and a job's log."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from answers import Aws, in_turn, refuse
+
+from helpers import executions
+from helpers.executions import Execution, describe, failed_job, follow, job_log, wait_for_job
+
+ARN = "arn:aws:states:us-east-1:123456789012:execution:demo-exp-machine:run"
+DETAILS = {"StateEntered": "stateEnteredEventDetails", "StateExited": "stateExitedEventDetails"}
+
+
+def history(*events, linked=True):
+    """Return events as AWS lists them: "TaskStateEntered train", "TaskFailed", or with the cause's number before it."""
+    listed = []
+    for number, text in enumerate(events, 1):
+        kind, _, name = text.partition(" ")
+        cause, _, kind = kind.rpartition(">")
+        event = {"id": number, "timestamp": "2026-01-01T00:00:00Z", "type": kind}
+        if linked:
+            event["previousEventId"] = int(cause or number - 1)
+        for suffix, details in DETAILS.items():
+            if kind.endswith(suffix):
+                event[details] = {"name": name}
+        listed.append(event)
+    return listed
+
+
+def machine(status, *pages, **description):
+    listed = [{"events": page} for page in pages]
+    for number, page in enumerate(listed[:-1]):
+        page["nextToken"] = f"page {number + 1}"
+    tokens = {page.get("nextToken"): following for page, following in pairwise(listed)}
+    return Aws(
+        {
+            "stepfunctions:DescribeExecution": {"executionArn": ARN, "status": status, **description},
+            "stepfunctions:GetExecutionHistory": lambda params: tokens.get(params.get("nextToken"), listed[0]),
+        }
+    )
+
+
+def states_of(status, *events, **options):
+    return describe(machine(status, history(*events, **options)).client("stepfunctions"), ARN).states
+
+
+ONE = ("TaskStateEntered one", "TaskScheduled", "TaskStarted", "TaskSubmitted", "TaskSucceeded", "TaskStateExited one")
+CAUGHT = ("TaskStateEntered two", "TaskScheduled", "TaskFailed", "TaskStateExited two", "FailStateEntered failed")
+
+
+def test_states_that_were_left_succeeded_and_the_current_one_runs():
+    assert states_of("RUNNING", "ExecutionStarted", *ONE, "TaskStateEntered two", "TaskScheduled") == {
+        "one": "SUCCEEDED",
+        "two": "RUNNING",
+    }
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_state_whose_error_was_caught_failed_although_it_was_left(linked):
+    events = ("ExecutionStarted", *ONE, *CAUGHT, "ExecutionFailed")
+    assert states_of("FAILED", *events, linked=linked) == {"one": "SUCCEEDED", "two": "FAILED", "failed": "FAILED"}
+
+
+def test_a_caught_timeout_is_a_timeout():
+    events = [event.replace("TaskFailed", "TaskTimedOut") for event in CAUGHT]
+    assert states_of("FAILED", *events)["two"] == "TIMED_OUT"
+
+
+def test_an_attempt_that_failed_and_was_made_again_with_success_succeeded():
+    events = ("TaskStateEntered one", "TaskScheduled", "TaskFailed", "TaskScheduled", "TaskSucceeded")
+    assert states_of("RUNNING", *events) == {"one": "RUNNING"}
+    assert states_of("SUCCEEDED", *events, "TaskStateExited one") == {"one": "SUCCEEDED"}
+
+
+@pytest.mark.parametrize("status", ["FAILED", "ABORTED", "TIMED_OUT"])
+def test_a_state_that_was_never_left_ends_like_the_execution(status):
+    assert states_of(status, *ONE, "TaskStateEntered two", "TaskScheduled") == {"one": "SUCCEEDED", "two": status}
+
+
+def test_branches_that_run_at_once_are_told_apart():
+    events = (
+        "ParallelStateEntered both",
+        "ParallelStateStarted",
+        "2>TaskStateEntered left",
+        "2>TaskStateEntered right",
+        "3>TaskScheduled",
+        "4>TaskScheduled",
+        "5>TaskFailed",
+        "6>TaskSucceeded",
+        "8>TaskStateExited right",
+        "7>TaskStateExited left",
+    )
+    assert states_of("RUNNING", *events) == {"both": "RUNNING", "left": "FAILED", "right": "SUCCEEDED"}
+
+
+def test_a_history_of_several_pages_is_read_to_its_end():
+    events = history(*ONE)
+    aws = machine("SUCCEEDED", events[:2], events[2:4], events[4:])
+    assert describe(aws.client("stepfunctions"), ARN).states == {"one": "SUCCEEDED"}
+
+
+def test_error_and_cause_come_with_the_execution():
+    aws = machine("FAILED", history(*CAUGHT), error="States.TaskFailed", cause="{}")
+    found = describe(aws.client("stepfunctions"), ARN)
+    assert (found.status, found.error, found.cause) == ("FAILED", "States.TaskFailed", "{}")
+
+
+def test_the_picture_of_an_execution_names_every_state():
+    text = Execution(ARN, "FAILED", {"one": "SUCCEEDED", "two": "TIMED_OUT"}).markdown()
+    assert "| one | ✔ SUCCEEDED |" in text
+    assert "| two | ✘ TIMED_OUT |" in text
+    assert text.endswith("| **execution** | **FAILED** |")
+
+
+def test_following_ends_with_the_execution():
+    running, done = {"executionArn": ARN, "status": "RUNNING"}, {"executionArn": ARN, "status": "SUCCEEDED"}
+    aws = machine("RUNNING", history(*ONE))
+    aws.answers["stepfunctions:DescribeExecution"] = in_turn(running, running, done)
+    pauses = []
+    assert follow(aws.client("stepfunctions"), ARN, every=2, sleep=pauses.append).status == "SUCCEEDED"
+    assert pauses == [2, 2]
+
+
+def test_following_gives_up_and_names_the_execution():
+    aws = machine("RUNNING", history(*ONE))
+    with pytest.raises(TimeoutError, match=ARN):
+        follow(aws.client("stepfunctions"), ARN, every=1, seconds=3, sleep=lambda seconds: None)
+    assert "stepfunctions:StopExecution" not in aws.names()
+
+
+def job(status):
+    return {"ProcessingJobName": "run-train-0", "ProcessingJobStatus": status}
+
+
+@pytest.mark.parametrize(
+    "absent",
+    [refuse("ValidationException", "Could not find requested job with name: run-train-0"), refuse("ResourceNotFound")],
+)
+def test_a_job_is_waited_for_until_it_exists_and_has_the_status(absent):
+    answers = in_turn(absent, job("InProgress"), job("Completed"))
+    aws = Aws({"sagemaker:DescribeProcessingJob": answers})
+    pauses = []
+    found = wait_for_job(aws.client("sagemaker"), "run-train-0", until=("Completed",), sleep=pauses.append)
+    assert found["ProcessingJobStatus"] == "Completed"
+    assert pauses == sorted(pauses)
+    assert len(pauses) == 2
+
+
+def test_waiting_for_a_job_is_bounded_and_asks_ever_less_often():
+    aws = Aws({"sagemaker:DescribeProcessingJob": job("InProgress")})
+    with pytest.raises(TimeoutError, match="run-train-0"):
+        wait_for_job(aws.client("sagemaker"), "run-train-0", until=("Completed",), sleep=lambda seconds: None)
+    assert len(aws.calls) < 150
+
+
+def test_another_refusal_is_not_taken_for_a_job_that_is_not_there_yet():
+    aws = Aws({"sagemaker:DescribeProcessingJob": refuse("AccessDeniedException", "not authorized")})
+    client = aws.client("sagemaker")
+    with pytest.raises(client.exceptions.ClientError, match="AccessDenied"):
+        wait_for_job(client, "run-train-0", sleep=lambda seconds: None)
+
+
+def test_the_job_that_made_an_execution_fail_is_in_its_cause():
+    cause = json.dumps({"ProcessingJobName": "run-train-0", "FailureReason": "AlgorithmError"})
+    assert failed_job(Execution(ARN, "FAILED", {}, "States.TaskFailed", cause))["FailureReason"] == "AlgorithmError"
+
+
+@pytest.mark.parametrize("cause", ["", "no JSON", "[]", '{"other": 1}'])
+def test_a_failure_without_a_job_says_what_it_was_instead(cause):
+    with pytest.raises(ValueError, match=r"States\.Timeout"):
+        failed_job(Execution(ARN, "FAILED", {}, "States.Timeout", cause))
+
+
+class Log:
+    """CloudWatch Logs with AWS's habit of empty pages before the last events."""
+
+    def __init__(self, **streams):
+        self.streams = {name.replace("_", "/"): events for name, events in streams.items()}
+
+    def describe(self, params):
+        names = sorted(name for name in self.streams if name.startswith(params["logStreamNamePrefix"]))
+        return {"logStreams": [{"logStreamName": name} for name in names]}
+
+    def get(self, params):
+        events = self.streams[params["logStreamName"]]
+        token = params.get("nextToken", "empty")
+        if token == "empty":  # the first page of the last events may well be empty
+            return {"events": [], "nextBackwardToken": str(len(events)), "nextForwardToken": "f"}
+        end = int(token)
+        start = max(0, end - min(params["limit"], 2))
+        found = [{"timestamp": when, "message": text} for when, text in events[start:end]]
+        return {"events": found, "nextBackwardToken": str(start), "nextForwardToken": "f"}
+
+
+def read(log, **options):
+    answers = {"logs:DescribeLogStreams": log.describe, "logs:GetLogEvents": log.get}
+    return job_log(Aws(answers).client("logs"), "job", **options)
+
+
+def test_the_last_lines_of_a_log_are_found_behind_empty_pages():
+    log = Log(**{"job_algo-1": [(number, f"line {number}") for number in range(10)]})
+    assert read(log, lines=3) == ["line 7", "line 8", "line 9"]
+    assert read(log, lines=50) == [f"line {number}" for number in range(10)]
+
+
+def test_the_lines_of_several_hosts_are_put_in_the_order_of_time():
+    log = Log(**{"job_algo-1": [(1, "a"), (4, "d")], "job_algo-2": [(2, "b"), (3, "c")], "jobs_other": [(0, "x")]})
+    assert read(log) == ["a", "b", "c", "d"]
+    assert read(log, lines=2) == ["c", "d"]
+
+
+def test_a_job_that_printed_nothing_has_no_lines():
+    assert read(Log()) == []
+    absent = Aws({"logs:DescribeLogStreams": refuse("ResourceNotFoundException", "group does not exist")})
+    assert job_log(absent.client("logs"), "job") == []
+
+
+def test_statuses_have_a_mark_each():
+    assert set(executions.FINAL) < set(executions._MARKS)
