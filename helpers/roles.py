@@ -1,7 +1,8 @@
 """IAM roles with one inline policy each."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -67,6 +68,27 @@ def find_missing_actions(iam: Any, principal_arn: str, statements: Sequence[Stat
                 if answer["EvalDecision"] != "allowed":
                     missing[f"{answer['EvalActionName']} on {resource}"] = None
     return list(missing)
+
+
+def wait_for_actions(
+    iam: Any,
+    principal_arn: str,
+    statements: Sequence[Statement],
+    *,
+    seconds: float = 30,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[str]:
+    """Return what is missing, as ``find_missing_actions`` does, once nothing is or after ``seconds``.
+
+    A policy that was attached just now takes a moment to be known.
+    """
+    waited = 0.0
+    while True:
+        missing = find_missing_actions(iam, principal_arn, statements)
+        if not missing or waited >= seconds:
+            return missing
+        sleep(5)
+        waited += 5
 
 
 def delete_role(iam: Any, name: str) -> bool:

@@ -75,6 +75,8 @@ def _env(options: argparse.Namespace, state_dir: Path) -> int:
         print("unset AWS_PROFILE")
     for name, value in variables.items():
         print(f"export {name}={shlex.quote(value)}")
+    for name in ("NO_PROXY", "no_proxy"):  # a proxy cannot reach this machine's loopback
+        print(f'export {name}="${{{name}:+${name},}}127.0.0.1"')
     return 0
 
 

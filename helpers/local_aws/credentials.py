@@ -26,7 +26,7 @@ def environment(server: Server, *, admin: bool = False) -> dict[str, str]:
     if admin:
         return {**common, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
     sts = boto3.session.Session(key, secret, region_name=server.region).client(
-        "sts", endpoint_url=server.endpoint_url, config=Config(retries={"max_attempts": 1})
+        "sts", endpoint_url=server.endpoint_url, config=Config(retries={"max_attempts": 1}, proxies={})
     )
     session = sts.assume_role(RoleArn=NOTEBOOK_ROLE_ARN, RoleSessionName=SESSION_NAME, DurationSeconds=HOURS * 3600)[
         "Credentials"

@@ -144,3 +144,26 @@ def test_an_answer_in_two_pages_is_read_to_its_end():
     )
     aws = Aws({"iam:SimulatePrincipalPolicy": pages})
     assert missing(aws, *STATEMENTS) == ["s3:GetObject on *"]
+
+
+def test_waiting_for_actions_asks_again_until_nothing_is_missing() -> None:
+    class Pages:
+        def __init__(self) -> None:
+            self.decisions = ["implicitDeny", "implicitDeny", "allowed"]
+
+        def get_paginator(self, name: str) -> "Pages":
+            assert name == "simulate_principal_policy"
+            return self
+
+        def paginate(self, **arguments: object) -> list[dict]:
+            decision = self.decisions.pop(0)
+            return [{"EvaluationResults": [{"EvalActionName": "s3:GetObject", "EvalDecision": decision}]}]
+
+    pauses: list[float] = []
+    wanted = [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]
+    assert roles.wait_for_actions(Pages(), "arn:aws:iam::1:role/r", wanted, sleep=pauses.append) == []
+    assert pauses == [5, 5]
+    never = Pages()
+    never.decisions = ["implicitDeny"] * 9
+    missing = roles.wait_for_actions(never, "arn:aws:iam::1:role/r", wanted, seconds=10, sleep=pauses.append)
+    assert missing == ["s3:GetObject on *"]
