@@ -14,15 +14,18 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from helpers.local_aws.wire import Site
 
 ACCOUNT_ID = "123456789012"
 PROJECT = Path(__file__).resolve().parents[2]
+START_SECONDS = 20
 STOP_SECONDS = 30
 
 
@@ -46,16 +49,16 @@ def default_state_dir() -> Path:
 
 
 def find(state_dir: Path) -> Server | None:
-    """Return the running server of a state folder, or None."""
-    lock = state_dir / "server.lock"
-    if not lock.exists():
-        return None
-    with lock.open() as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            known = json.loads((state_dir / "endpoint.json").read_text())
+    """Return the running server of a state folder, or None. One that is just starting is waited for."""
+    lock, deadline = state_dir / "server.lock", time.monotonic() + START_SECONDS
+    while lock.exists() and _is_held(lock):
+        known = _read(state_dir / "endpoint.json")
+        # Until it is ready, endpoint.json tells of the server before, whose process number may be anybody's by now.
+        if known and str(known["pid"]) == lock.read_text():
             return Server(known["url"], known["region"], known["pid"], state_dir)
+        if time.monotonic() > deadline:
+            raise ControlError(f"the embedded AWS has been starting for {START_SECONDS} seconds: look at its log")
+        time.sleep(0.05)
     return None
 
 
@@ -144,8 +147,11 @@ def run_server(state_dir: Path, port: int, ready_fd: int | None) -> None:
 
     region = os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION") or "us-east-1"
     site = Site(state_dir.resolve(), f"http://127.0.0.1:{port}", region, ACCOUNT_ID)
-    with (state_dir / "server.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (state_dir / "server.lock").open("a") as held:
+        _lock(held)
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
         seam.configure(site, port)
         from helpers.local_aws import server  # imports ministack, which reads its settings at import
 
@@ -169,8 +175,8 @@ def _only_one_start(state_dir: Path) -> Iterator[None]:
 
 def _port(state_dir: Path) -> int:
     """Return the port of the last start, or a free one where there was none or it is taken."""
-    known = state_dir / "endpoint.json"
-    for port in ([json.loads(known.read_text())["port"]] if known.exists() else []) + [0]:
+    known = _read(state_dir / "endpoint.json")
+    for port in ([known["port"]] if known else []) + [0]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -179,6 +185,29 @@ def _port(state_dir: Path) -> int:
                 continue
             return probe.getsockname()[1]
     raise ControlError("no free port on 127.0.0.1")
+
+
+def _is_held(lock: Path) -> bool:
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _lock(file: IO[str]) -> None:
+    """Take the server's lock. ``find`` holds it for an instant when it looks; a server keeps it."""
+    for _ in range(20):
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+    raise ControlError("the embedded AWS of this state folder runs already")
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    return json.loads(file.read_text()) if file.exists() else None
 
 
 def _write(file: Path, text: str) -> None:

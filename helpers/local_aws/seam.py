@@ -11,11 +11,14 @@ import contextvars
 import importlib
 import itertools
 import json
+import logging
+import math
 import os
 import re
 import secrets
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +26,7 @@ from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
 from helpers.local_aws import authorization, policies
-from helpers.local_aws.lambdas import Functions
+from helpers.local_aws.lambdas import Functions, Outcome
 from helpers.local_aws.states import definition as asl
 from helpers.local_aws.states import tasks
 from helpers.local_aws.wire import AwsError, Caller, Params, Permission, Site
@@ -46,22 +49,29 @@ HOOKS = {
         "pin_signed_request", "resolve_credential", "resolve_principal",
     ],
     "ministack.core.router": ["extract_access_key_id"],
-    "ministack.services.eventbridge": ["_put_rule", "_rules"],
+    "ministack.services.cloudwatch_logs": [
+        "_create_log_group", "_create_log_stream", "_log_groups", "_put_log_events",
+    ],
+    "ministack.services.eventbridge": ["_ensure_default_bus", "_put_rule", "_rule_key", "_rules"],
     "ministack.services.iam": [
         "_IAM_HANDLERS", "_access_keys", "_aws_managed_policies", "_make_aws_managed_record", "_p", "_roles", 
         "_xml",
     ],
     "ministack.services.lambda_svc": [
-        "_create_function", "_update_config", "_execute_function_warm", "_emit_lambda_logs", "_functions",
-        "_get_func_record_for_ref", "_probe_peak_memory_mb", "function_policy_for_arn", "invoke_async_with_retry",
+        "_create_function", "_execute_function_dispatch", "_get_func_record_for_ref", "_update_config",
+        "invoke_async_with_retry",
     ],
     "ministack.services.stepfunctions": [
-        "_ExecutionError", "_add_event", "_call_lambda", "_create_state_machine", "_emit_execution_status_event",
-        "_error_matches", "_execute_task", "_executions", "_fail_execution", "_invoke_resource", "_invoke_resource_with_timeout", "_SERVICE_DISPATCH", "_start_execution",
-        "_state_machines", "_stop_execution", "_update_state_machine", "_validate_state_machine_definition",
+        "_ExecutionError", "_SERVICE_DISPATCH", "_add_event", "_call_lambda", "_create_state_machine",
+        "_emit_execution_status_event", "_error_matches", "_execute_task", "_executions", "_fail_execution",
+        "_invoke_resource", "_invoke_resource_with_timeout", "_start_execution", "_state_machines", "_stop_execution",
+        "_update_state_machine", "_validate_state_machine_definition", "now_iso",
     ],
-    "ministack.services.sts": ["register_session"],
+    "ministack.services.sts": ["_sessions", "get_state", "load_persisted_state", "register_session"],
 }  # fmt: skip
+
+
+logger = logging.getLogger(__name__)
 
 
 def check_hooks(hooks: Mapping[str, Sequence[str]] = HOOKS) -> None:
@@ -115,12 +125,15 @@ class Seam:
         self._iam: Any = importlib.import_module("ministack.services.iam")
         self._sts: Any = importlib.import_module("ministack.services.sts")
         self._lambda: Any = importlib.import_module("ministack.services.lambda_svc")
+        self._logs: Any = importlib.import_module("ministack.services.cloudwatch_logs")
         self._states: Any = importlib.import_module("ministack.services.stepfunctions")
         self._events: Any = importlib.import_module("ministack.services.eventbridge")
+        self._running: contextvars.ContextVar[_Running | None] = contextvars.ContextVar("running", default=None)
         self._requester: contextvars.ContextVar[str] = contextvars.ContextVar("requester", default="")
         self._sessions: dict[tuple[str, str], tuple[float, dict[str, str]]] = {}
         self._sessions_lock = threading.Lock()
         self._install_identity()
+        self._keep_sessions()
         self._install_simulator()
         self._add_managed_policies()
 
@@ -273,6 +286,12 @@ class Seam:
         self._actions.extract_iam_action = action
         self._actions.extract_resource_arn = arn
 
+    def _keep_sessions(self) -> None:
+        """Save sessions with the rest of the state: a notebook holds its own for hours, over a restart too."""
+        sts = self._sts
+        sts.get_state = lambda: {"sessions": dict(sts._sessions)}
+        sts.load_persisted_state = lambda data: sts._sessions.update(data.get("sessions", {}))
+
     def _install_simulator(self) -> None:
         """Simulate as AWS does: roles with a path, several resources, and the context that the caller gives."""
         iam = self._iam
@@ -331,26 +350,33 @@ class Seam:
 
     def install_lambda(self, functions: Functions) -> None:
         """Run functions in our workers, and check what AWS checks when one is made or invoked."""
-        create, update, emit = (
-            self._lambda._create_function,
-            self._lambda._update_config,
-            self._lambda._emit_lambda_logs,
-        )
+        create, update, invoke_async = (
+            self._lambda._create_function, self._lambda._update_config, self._lambda.invoke_async_with_retry,
+        )  # fmt: skip
+        event_id: contextvars.ContextVar[str] = contextvars.ContextVar("event_id", default="")
 
-        def execute(func: dict, event: Any, request_id: str) -> dict:
-            config = func.get("config") or func
+        def dispatch(func: dict, config: dict, event: Any, request_id: str, started: float) -> dict:
+            # In place of all of ministack's ways to run a function: some forward events to any URL or invent an answer.
+            request_id = event_id.get() or request_id
             try:
                 credentials = self._function_session(config)
                 outcome = functions.invoke(
-                    config, func["code_zip"], event, credentials=credentials, request_id=request_id
+                    config, func.get("code_zip") or b"", event, credentials=credentials, request_id=request_id
                 )
             except AwsError as error:
                 refused = {"errorType": error.code, "errorMessage": error.message}
                 return {"body": refused, "error": True, "log": str(error)}
+            lines = _log_lines(config, outcome, request_id)
+            self._write_log(config, outcome.stream, lines)
             body: Any = outcome.payload  # a function may answer with bytes that are not JSON
             with contextlib.suppress(ValueError):
                 body = json.loads(body)
-            return {"body": body, "error": outcome.error, "log": outcome.log}
+            return {"body": body, "error": outcome.error, "log": "\n".join(lines)}
+
+        def invoke_async_under_one_id(func: dict, event: Any) -> None:
+            before = event_id.set(str(uuid.uuid4()))  # the thread that tries and tries again inherits it
+            invoke_async(func, event)
+            event_id.reset(before)
 
         def check_role(data: dict) -> None:
             role_arn = data.get("Role")
@@ -363,22 +389,30 @@ class Seam:
                 message = "The role defined for the function cannot be assumed by Lambda."
                 raise AwsError("InvalidParameterValueException", message)
 
-        def write_logs(func: dict, *args: Any, **kwargs: Any) -> None:
-            # Lambda writes a function's log with the function's own role: without permission, no log.
-            config = func.get("config") or func
-            group = f"log-group:/aws/lambda/{config['FunctionName']}:log-stream:any"
-            writes = Permission("logs:PutLogEvents", self.site.arn("logs", group))
-            try:
-                key = self._function_session(config)["AWS_ACCESS_KEY_ID"]
-                self._caller(key, config["Role"]).require(writes)
-            except AwsError:
-                return
-            emit(func, *args, **kwargs)
-
-        self._lambda._execute_function_warm = execute
-        self._lambda._emit_lambda_logs = write_logs
+        self._lambda._execute_function_dispatch = dispatch
+        self._lambda.invoke_async_with_retry = invoke_async_under_one_id
         self._lambda._create_function = self._guarded(check_role, create)
         self._lambda._update_config = self._guarded(check_role, update, position=1)
+
+    def _write_log(self, config: Mapping[str, Any], stream: str, lines: Sequence[str]) -> None:
+        """Write to a function's log with the function's own role: without permission, no log."""
+        logs, group = self._logs, _log_group(config)
+        place = {"logGroupName": group, "logStreamName": stream}
+        arn = self.site.arn("logs", f"log-group:{group}:log-stream:")
+        try:
+            caller = self._caller(self._function_session(config)["AWS_ACCESS_KEY_ID"], config["Role"])
+            if group not in logs._log_groups:
+                caller.require(Permission("logs:CreateLogGroup", arn))
+                logs._create_log_group({"logGroupName": group})
+            if stream not in logs._log_groups[group]["streams"]:
+                caller.require(Permission("logs:CreateLogStream", arn + stream))
+                logs._create_log_stream(place)
+            caller.require(Permission("logs:PutLogEvents", arn + stream))
+        except AwsError as error:
+            logger.info("%s: %s", group, error.message)
+            return
+        now = int(time.time() * 1000)
+        logs._put_log_events({**place, "logEvents": [{"timestamp": now, "message": line} for line in lines]})
 
     def _function_session(self, config: Mapping[str, Any]) -> dict[str, str]:
         """Return the session of a function's role, a new one every few hours: other credentials mean a cold start.
@@ -412,37 +446,42 @@ class Seam:
 
     def install_states(self, processing: tasks.ProcessingTasks) -> None:
         """Add the SageMaker integration, the checks on creation, and true stops and timeouts."""
+        self._install_tasks(processing)
+        self._install_function_tasks()
+        self._install_endings()
+        self._install_definitions()
+        self._install_executions(processing)
+
+    def _execution_role(self) -> tuple[str, Caller]:
+        """Return the execution whose task this thread runs, and its machine's role. Raises ministack's error."""
+        current = self._running.get()
+        if current is None:
+            raise self._states._ExecutionError("States.Runtime", "a task ran outside of an execution")
+        try:
+            return current.arn, self.role_caller(current.role_arn, "states.amazonaws.com", current.name[:64])
+        except AwsError as error:
+            raise self._states._ExecutionError("States.Runtime", error.message) from error
+
+    def _install_tasks(self, processing: tasks.ProcessingTasks) -> None:
+        """Run processing jobs as tasks, and no task in an execution that has ended."""
         states = self._states
-        running: contextvars.ContextVar[_Running | None] = contextvars.ContextVar("running", default=None)
-        error_matches = states._error_matches
-        execute_task, call_lambda, invoke, with_timeout = (
-            states._execute_task, states._call_lambda, states._invoke_resource, states._invoke_resource_with_timeout,
-        )  # fmt: skip
+        execute_task, invoke = states._execute_task, states._invoke_resource
+        with_timeout = states._invoke_resource_with_timeout
 
         def run_task(state: dict, task_input: Any, execution: dict, ctx: dict) -> Any:
             machine = states._state_machines[execution["stateMachineArn"]]
-            running.set(_Running(execution["executionArn"], machine["roleArn"], execution["name"]))
+            self._running.set(_Running(execution["executionArn"], machine["roleArn"], execution["name"]))
             return execute_task(state, task_input, execution, ctx)
 
-        def role() -> tuple[str, Caller]:
-            current = running.get()
-            if current is None:
-                raise states._ExecutionError("States.Runtime", "a task ran outside of an execution")
-            try:
-                caller = self.role_caller(current.role_arn, "states.amazonaws.com", current.name[:64])
-            except AwsError as error:
-                raise states._ExecutionError("States.Runtime", error.message) from error
-            return current.arn, caller
-
         def process(resource: str, params: Params, timeout: float | None = None) -> Params:
-            execution, caller = role()
+            execution, caller = self._execution_role()
             try:
                 return processing.run(resource, params, execution=execution, role=caller, timeout=timeout)
             except tasks.TaskFailed as failure:
                 raise states._ExecutionError(failure.error, failure.cause) from failure
 
         def require_running() -> None:
-            current = running.get()
+            current = self._running.get()
             if current and states._executions[current.arn]["status"] != "RUNNING":
                 # No Retry matches this error: nothing starts in an execution that has ended.
                 raise states._ExecutionError("States.Runtime", "the execution has ended")
@@ -457,28 +496,47 @@ class Seam:
                 return process(resource, params, timeout)
             return with_timeout(resource, params, timeout)
 
-        def matches(names: Sequence[str], error: str) -> bool:
-            # States.ALL does not catch these, and States.Runtime is never tried again.
-            if error in ("States.Runtime", "States.DataLimitExceeded"):
-                return error in names
-            return error_matches(names, error)
+        states._execute_task = run_task
+        states._SERVICE_DISPATCH[tasks.PREFIX] = process
+        states._invoke_resource, states._invoke_resource_with_timeout = invoke_while_running, invoke_with_timeout
+
+    def _install_function_tasks(self) -> None:
+        call_lambda = self._states._call_lambda
 
         def invoke_lambda(func_ref: str, event: Any) -> Any:
             _, _, name = self._lambda._get_func_record_for_ref(func_ref)
-            _, caller = role()
+            _, caller = self._execution_role()
             try:
                 arn = self.site.arn("lambda", f"function:{name}")
                 caller.require(Permission("lambda:InvokeFunction", arn))
             except AwsError as error:
-                raise states._ExecutionError("Lambda.AWSLambdaException", error.message) from error
+                raise self._states._ExecutionError("Lambda.AWSLambdaException", error.message) from error
             return call_lambda(func_ref, event)
 
-        states._execute_task, states._error_matches = run_task, matches
-        states._SERVICE_DISPATCH[tasks.PREFIX] = process
-        states._invoke_resource, states._invoke_resource_with_timeout = invoke_while_running, invoke_with_timeout
-        states._call_lambda = invoke_lambda
-        self._install_definitions()
-        self._install_executions(processing)
+        self._states._call_lambda = invoke_lambda
+
+    def _install_endings(self) -> None:
+        """Keep how an execution ended: its thread goes on until its task returns."""
+        states = self._states
+        add_event, fail, error_matches = states._add_event, states._fail_execution, states._error_matches
+
+        def add_event_until_the_end(execution: dict, kind: str, details: dict | None = None) -> dict:
+            ended = execution["events"] and execution["events"][-1]["type"] in LAST_EVENTS
+            return {} if ended else add_event(execution, kind, details)
+
+        def fail_if_running(execution: dict, error: str, cause: str) -> None:
+            if execution["status"] == "RUNNING":
+                fail(execution, error, cause)
+
+        def matches(names: Sequence[str], error: str) -> bool:
+            # On AWS too these end an execution: States.ALL and States.TaskFailed do not match them.
+            if error in ("States.Runtime", "States.DataLimitExceeded"):
+                return error in names
+            return error_matches(names, error)
+
+        states._add_event, states._fail_execution, states._error_matches = (
+            add_event_until_the_end, fail_if_running, matches,
+        )  # fmt: skip
 
     def _install_definitions(self) -> None:
         """Refuse what CreateStateMachine refuses: bad definitions, roles it may not or cannot use."""
@@ -523,28 +581,23 @@ class Seam:
                 "AccessDeniedException", f"'{role_arn}' is not authorized to create managed-rule."
             ) from error
         pattern = {"source": ["aws.sagemaker"], "detail-type": ["SageMaker Processing Job State Change"]}
-        self._events._put_rule(
+        self._events._ensure_default_bus()
+        made = self._events._put_rule(
             {
                 "Name": tasks.MANAGED_RULE,
                 "EventPattern": json.dumps(pattern),
                 "Description": "This rule is used to notify Step Functions regarding integrated SageMaker jobs",
             }
         )
+        if made[0] != 200:
+            raise RuntimeError(f"the managed rule could not be made: {made[2].decode()}")
+        self._events._rules[self._events._rule_key(tasks.MANAGED_RULE, "default")]["ManagedBy"] = "states.amazonaws.com"
 
     def _install_executions(self, processing: tasks.ProcessingTasks) -> None:
         """Starting twice is harmless, stopping stops the jobs, and a machine's own timeout ends it."""
         states = self._states
-        start, stop = states._start_execution, states._stop_execution
-        add_event, fail = states._add_event, states._fail_execution
-
-        def add_event_until_the_end(execution: dict, kind: str, details: dict | None = None) -> dict:
-            # The thread of an execution that was stopped goes on until its task returns.
-            ended = execution["events"] and execution["events"][-1]["type"] in LAST_EVENTS
-            return {} if ended else add_event(execution, kind, details)
-
-        def fail_if_running(execution: dict, error: str, cause: str) -> None:
-            if execution["status"] == "RUNNING":
-                fail(execution, error, cause)
+        start, stop, emit = states._start_execution, states._stop_execution, states._emit_execution_status_event
+        timers: dict[str, threading.Timer] = {}
 
         def start_execution(data: dict) -> tuple:
             arn = _execution_arn(data)
@@ -564,7 +617,13 @@ class Seam:
                 context = contextvars.copy_context()
                 timer = threading.Timer(seconds, context.run, (time_out, arn))
                 timer.daemon = True
+                timers[arn] = timer
                 timer.start()
+
+        def emit_and_forget(execution: dict) -> None:
+            if execution["status"] != "RUNNING" and (timer := timers.pop(execution["executionArn"], None)):
+                timer.cancel()
+            emit(execution)
 
         def time_out(arn: str) -> None:
             execution = states._executions.get(arn)
@@ -583,7 +642,7 @@ class Seam:
 
         states._start_execution = self._guarded(_check_start, start_execution)
         states._stop_execution = stop_execution
-        states._add_event, states._fail_execution = add_event_until_the_end, fail_if_running
+        states._emit_execution_status_event = emit_and_forget
 
     def _guarded(self, check: Callable[[dict], None], call: Callable[..., tuple], position: int = 0) -> Callable:
         """Return ``call`` with ``check`` before it, an AwsError answered as the service would."""
@@ -597,6 +656,25 @@ class Seam:
             return call(*args)
 
         return guarded
+
+
+def _log_group(config: Mapping[str, Any]) -> str:
+    return (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{config['FunctionName']}"
+
+
+def _log_lines(config: Mapping[str, Any], outcome: Outcome, request_id: str) -> list[str]:
+    """Return what Lambda logs of one invocation, an item an event."""
+    init = [] if outcome.init_ms is None else [f"Init Duration: {outcome.init_ms:.2f} ms"]
+    report = [
+        f"REPORT RequestId: {request_id}",
+        f"Duration: {outcome.duration_ms:.2f} ms",
+        f"Billed Duration: {math.ceil(outcome.duration_ms)} ms",
+        f"Memory Size: {config['MemorySize']} MB",
+        f"Max Memory Used: {outcome.memory_mb} MB",
+        *init,
+    ]
+    start = f"START RequestId: {request_id} Version: {config.get('Version', '$LATEST')}"
+    return [start, *outcome.events, f"END RequestId: {request_id}", "\t".join(report)]
 
 
 @dataclass(frozen=True)
