@@ -1,81 +1,11 @@
 """Fixtures of the tests: an embedded AWS of their own, never the one that a user has running."""
 
-import json
-import os
-import subprocess
-import sys
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
+from embedded_aws import Embedded
 
-from helpers.local_aws import control, credentials
-
-ONE_TRY = Config(retries={"max_attempts": 1})
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """A running embedded AWS, and sessions of its principals."""
-
-    server: control.Server
-
-    @property
-    def endpoint_url(self) -> str:
-        """Where it listens."""
-        return self.server.endpoint_url
-
-    @property
-    def state_dir(self) -> Path:
-        """Its state folder."""
-        return self.server.state_dir
-
-    def environment(self, *, admin: bool = True) -> dict[str, str]:
-        """Return an environment for git, the AWS CLI and other programs: this one's, with the credentials."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**kept, "PATH": path, **credentials.environment(self.server, admin=admin)}
-
-    def client(self, service: str, variables: dict[str, str] | None = None) -> Any:
-        """Return a boto3 client: the administrator's, or that of other AWS_* ``variables``."""
-        variables = variables or credentials.environment(self.server, admin=True)
-        session = boto3.session.Session(
-            variables["AWS_ACCESS_KEY_ID"],
-            variables["AWS_SECRET_ACCESS_KEY"],
-            variables.get("AWS_SESSION_TOKEN"),
-            region_name=self.server.region,
-        )
-        return session.client(service, endpoint_url=self.endpoint_url, config=ONE_TRY)
-
-    def make_role(self, statements: list[dict[str, Any]], *, service: str = "sagemaker.amazonaws.com") -> str:
-        """Make a role that ``service`` and the administrator may assume, with one inline policy. Returns its ARN."""
-        name = f"test-{uuid.uuid4().hex[:12]}"
-        administrator = f"arn:aws:iam::{control.ACCOUNT_ID}:user/workshop-admin"
-        principal = {"Service": service, "AWS": administrator}
-        trust = {"Statement": [{"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}]}
-        iam = self.client("iam")
-        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", **trust}))
-        if statements:
-            policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
-            iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=policy)
-        return role["Role"]["Arn"]
-
-    def variables_of(self, statements: list[dict[str, Any]]) -> dict[str, str]:
-        """Return AWS_* variables of a new principal that may do just what ``statements`` allow."""
-        arn = self.make_role(statements)
-        made = self.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint_url,
-            "AWS_DEFAULT_REGION": self.server.region,
-            "AWS_ACCESS_KEY_ID": made["AccessKeyId"],
-            "AWS_SECRET_ACCESS_KEY": made["SecretAccessKey"],
-            "AWS_SESSION_TOKEN": made["SessionToken"],
-        }
+from helpers.local_aws import control
 
 
 @pytest.fixture(scope="session")
@@ -85,10 +15,3 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
     server, _ = control.start(state_dir)
     yield Embedded(server)
     control.stop(state_dir)
-
-
-def run_module(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m …`` in the project's folder."""
-    return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=control.PROJECT, env=env, capture_output=True, text=True, check=False
-    )

@@ -5,10 +5,14 @@ Reference; ministack's extraction is used for everything that is not listed here
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import unquote
+
+from helpers.local_aws.wire import service_model
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,27 @@ def resource_arn(request: Request, role_arn: Callable[[str], str | None]) -> str
     """
     rule = _RULES.get(request.service)
     return rule(request, role_arn) if rule else None
+
+
+def lambda_action(method: str, path: str) -> str:
+    """Return the IAM action of a Lambda request, by botocore's model, or "" for a path that Lambda does not have."""
+    for operation, verb, pattern in _lambda_operations():
+        if verb == method and pattern.fullmatch(path):
+            return "lambda:InvokeFunction" if operation.startswith("Invoke") else f"lambda:{operation}"
+    return ""
+
+
+@cache
+def _lambda_operations() -> list[tuple[str, str, re.Pattern[str]]]:
+    model = service_model("lambda")
+    found = []
+    for name in model.operation_names:
+        http = model.operation_model(name).http
+        # "/2018-10-31/layers?find=LayerVersion" shares its path with ListLayers, whose name stands for both.
+        if "?" not in http["requestUri"]:
+            pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(http["requestUri"].rstrip("/")))
+            found.append((name, http["method"], re.compile(pattern + "/?")))
+    return found
 
 
 def _iam(request: Request, role_arn: Callable[[str], str | None]) -> str | None:

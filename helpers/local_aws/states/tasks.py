@@ -9,12 +9,19 @@ import json
 import logging
 import threading
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from helpers.local_aws.sagemaker import SageMaker
 from helpers.local_aws.wire import AwsError, Caller, Params, Permission, Site, dump
 
 PREFIX = "arn:aws:states:::sagemaker:createProcessingJob"
 SYNC = f"{PREFIX}.sync"
+
+# What a task may call: everything that is done as the machine's role here. ministack's other
+# integrations call its services without asking IAM, or services that only pretend.
+INTEGRATION = "arn:aws:states:::"
+INTEGRATIONS = (PREFIX, SYNC, f"{INTEGRATION}lambda:invoke", f"{INTEGRATION}lambda:invoke.waitForTaskToken")
 
 # The rule through which Step Functions learns that a job has ended. AWS makes one
 # an account and checks, when a state machine is created, that its role may use it.
@@ -94,6 +101,24 @@ class ProcessingTasks:
             # A job that ended in between (ValidationException) needs no stop.
             if error.code == "AccessDeniedException":
                 logger.warning("the processing job %s was not stopped: %s", name, error.message)
+
+
+def require_supported(resources: Iterable[str]) -> None:
+    """Raise AwsError (NotImplemented) naming the first integration that the embedded AWS does not run."""
+    for resource in resources:
+        if resource.startswith(INTEGRATION) and resource not in INTEGRATIONS:
+            raise AwsError("NotImplemented", f"the embedded AWS does not run tasks of {resource}", 501)
+
+
+def resources_in(value: Any) -> Iterator[str]:
+    """Yield every Resource of a definition: of tasks, and of what reads and writes the items of a Map."""
+    if isinstance(value, dict):
+        if isinstance(value.get("Resource"), str):
+            yield value["Resource"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from resources_in(item)
 
 
 def needs_managed_rule(resources: set[str]) -> bool:

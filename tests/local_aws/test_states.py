@@ -1,0 +1,345 @@
+"""Step Functions with processing jobs and functions that really run."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clients import IMAGE, allow, arn, eventually, function_settings, refused
+
+SYNC = "arn:aws:states:::sagemaker:createProcessingJob.sync"
+RULE = "StepFunctionsGetEventsForSageMakerProcessingJobsRule"
+FINAL = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
+PASS = {"Type": "Pass", "End": True}
+
+
+class Lab:
+    """Roles, a bucket for the jobs' outputs, and short ways to run a definition."""
+
+    def __init__(self, embedded: Any) -> None:
+        self.embedded = embedded
+        self.states, self.sagemaker, self.s3 = (embedded.client(n) for n in ("stepfunctions", "sagemaker", "s3"))
+        self.bucket = f"states-{uuid.uuid4().hex[:8]}"
+        self.s3.create_bucket(Bucket=self.bucket)
+        pull = "ecr:GetAuthorizationToken ecr:BatchCheckLayerAvailability ecr:BatchGetImage ecr:GetDownloadUrlForLayer"
+        s3 = f"arn:aws:s3:::{self.bucket}"
+        self.job_role = embedded.make_role(
+            [allow("s3:GetObject s3:PutObject s3:ListBucket", s3, f"{s3}/*"), allow(pull)]
+        )
+        passing = {"condition": {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}}
+        jobs = arn("sagemaker", "processing-job/*")
+        self.statements = {
+            "create": allow("sagemaker:CreateProcessingJob", jobs),
+            "describe": allow("sagemaker:DescribeProcessingJob", jobs),
+            "stop": allow("sagemaker:StopProcessingJob", jobs),
+            "tags": allow("sagemaker:AddTags", jobs),
+            "pass": allow("iam:PassRole", self.job_role, **passing),
+            "events": allow("events:PutTargets events:PutRule events:DescribeRule", arn("events", f"rule/{RULE}")),
+        }
+        self.role = self.make_role()
+
+    def make_role(self, *, without: str = "") -> str:
+        statements = [statement for name, statement in self.statements.items() if name != without]
+        return self.embedded.make_role(statements, service="states.amazonaws.com")
+
+    def job(self, script: str = "pass", **more: Any) -> dict[str, Any]:
+        """Return a Task state that runs ``script`` as a job, named after the execution and the retry."""
+        cluster = {"InstanceCount": 1, "InstanceType": "ml.t3.medium", "VolumeSizeInGB": 1}
+        suffix = more.pop("suffix", "job")
+        parameters = {
+            "ProcessingJobName.$": f"States.Format('{{}}-{suffix}-{{}}', $$.Execution.Name, $$.State.RetryCount)",
+            "RoleArn": self.job_role,
+            "AppSpecification": {"ImageUri": IMAGE, "ContainerEntrypoint": ["python3", "-c", script]},
+            "ProcessingResources": {"ClusterConfig": cluster},
+            **more.pop("parameters", {}),
+        }
+        following = {} if "Next" in more else {"End": True}
+        return {"Type": "Task", "Resource": SYNC, "Parameters": parameters, **following, **more}
+
+    def machine(self, states: dict[str, Any], *, role: str | None = None, **more: Any) -> str:
+        definition = json.dumps({"StartAt": next(iter(states)), "States": states, **more})
+        made = self.states.create_state_machine(
+            name=f"states-{uuid.uuid4().hex[:8]}", definition=definition, roleArn=role or self.role
+        )
+        return made["stateMachineArn"]
+
+    def start(self, machine: str, document: Any = None) -> str:
+        name = f"run-{uuid.uuid4().hex[:8]}"
+        text = json.dumps({} if document is None else document)
+        return self.states.start_execution(stateMachineArn=machine, name=name, input=text)["executionArn"]
+
+    def ended(self, execution: str) -> dict[str, Any]:
+        def final() -> dict[str, Any] | None:
+            found = self.states.describe_execution(executionArn=execution)
+            return found if found["status"] in FINAL else None
+
+        return eventually(final)
+
+    def run(self, states: dict[str, Any], document: Any = None, **more: Any) -> dict[str, Any]:
+        return self.ended(self.start(self.machine(states, **more), document))
+
+    def status(self, job: str) -> str:
+        return self.sagemaker.describe_processing_job(ProcessingJobName=job)["ProcessingJobStatus"]
+
+    def running(self, job: str) -> Callable[[], bool]:
+        """Return a check that a job has got as far as its script."""
+
+        def check() -> bool:
+            names = [
+                item["ProcessingJobName"] for item in self.sagemaker.list_processing_jobs()["ProcessingJobSummaries"]
+            ]
+            return job in names and self.status(job) == "InProgress"
+
+        return check
+
+
+@pytest.fixture(scope="module")
+def lab(embedded: Any) -> Lab:
+    return Lab(embedded)
+
+
+def job_of(execution: str, suffix: str = "job", retry: int = 0) -> str:
+    return f"{execution.rpartition(':')[2]}-{suffix}-{retry}"
+
+
+# --- processing jobs ---
+
+
+def test_a_task_waits_for_its_job_and_gives_the_job_as_output(lab: Lab) -> None:
+    script = "open('/opt/ml/processing/output/r', 'w').write('done')"
+    upload = {"S3Uri": f"s3://{lab.bucket}/r/", "LocalPath": "/opt/ml/processing/output", "S3UploadMode": "EndOfJob"}
+    outputs = {"Outputs": [{"OutputName": "o", "S3Output": upload}]}
+    tags = [{"Key": "a", "Value": "b"}]
+    job = lab.job(script, parameters={"ProcessingOutputConfig": outputs, "Tags": tags})
+    execution = lab.run({"only": job})
+    assert execution["status"] == "SUCCEEDED"
+    told = json.loads(execution["output"])
+    assert told["ProcessingJobStatus"] == "Completed"
+    assert lab.s3.get_object(Bucket=lab.bucket, Key="r/r")["Body"].read() == b"done"
+    tags = lab.sagemaker.list_tags(ResourceArn=told["ProcessingJobArn"])["Tags"]
+    assert {tag["Key"]: tag["Value"] for tag in tags} == {"a": "b", "MANAGED_BY_AWS": "STARTED_BY_STEP_FUNCTIONS"}
+
+
+def test_a_failed_job_fails_its_task_with_the_job_as_cause(lab: Lab) -> None:
+    execution = lab.run({"only": lab.job("raise SystemExit(3)")})
+    assert (execution["status"], execution["error"]) == ("FAILED", "States.TaskFailed")
+    cause = json.loads(execution["cause"])
+    assert cause["ProcessingJobStatus"] == "Failed"
+    assert "exit code: 3" in cause["FailureReason"]
+
+
+def test_a_failed_job_is_tried_again_under_a_new_name_and_then_caught(lab: Lab) -> None:
+    job = lab.job(
+        "raise SystemExit(1)",
+        Retry=[{"ErrorEquals": ["States.TaskFailed"], "IntervalSeconds": 1, "MaxAttempts": 1, "BackoffRate": 1.0}],
+        Catch=[{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "failed"}],
+    )
+    failed = {"Type": "Fail", "ErrorPath": "$.error.Error", "CausePath": "$.error.Cause"}
+    execution = lab.run({"only": job, "failed": failed}, {"x": 1})
+    assert (execution["status"], execution["error"]) == ("FAILED", "States.TaskFailed")
+    assert [lab.status(job_of(execution["executionArn"], retry=n)) for n in (0, 1)] == ["Failed", "Failed"]
+    assert json.loads(execution["cause"])["ProcessingJobName"] == job_of(execution["executionArn"], retry=1)
+
+
+def test_two_jobs_run_at_once(lab: Lab) -> None:
+    meet = (
+        "import boto3, os; s3 = boto3.client('s3'); b, me, other = os.environ['MEET'].split();"
+        " s3.put_object(Bucket=b, Key=me); s3.get_waiter('object_exists').wait("
+        "Bucket=b, Key=other, WaiterConfig={'Delay': 1})"
+    )
+    branches = []
+    for me, other in ("ab", "ba"):
+        environment = {"Environment": {"MEET": f"{lab.bucket} {me} {other}"}}
+        branches.append({"StartAt": me, "States": {me: lab.job(meet, suffix=me, parameters=environment)}})
+    execution = lab.run({"both": {"Type": "Parallel", "Branches": branches, "End": True}})
+    assert execution["status"] == "SUCCEEDED", execution.get("cause")
+    assert [job["ProcessingJobStatus"] for job in json.loads(execution["output"])] == ["Completed", "Completed"]
+
+
+SLEEP = "import time; time.sleep(300)"
+
+
+def test_a_states_timeout_stops_the_job(lab: Lab) -> None:
+    execution = lab.run({"only": lab.job(SLEEP, TimeoutSeconds=2)})
+    assert (execution["status"], execution["error"]) == ("FAILED", "States.Timeout")
+    eventually(lambda: lab.status(job_of(execution["executionArn"])) == "Stopped")
+
+
+def test_a_machines_timeout_ends_it_and_stops_the_job(lab: Lab) -> None:
+    execution = lab.run({"only": lab.job(SLEEP)}, TimeoutSeconds=2)
+    assert execution["status"] == "TIMED_OUT"
+    eventually(lambda: lab.status(job_of(execution["executionArn"])) == "Stopped")
+    assert lab.states.describe_execution(executionArn=execution["executionArn"])["status"] == "TIMED_OUT"
+    history = lab.states.get_execution_history(executionArn=execution["executionArn"])["events"]
+    assert history[-1]["type"] == "ExecutionTimedOut"
+
+
+def test_stopping_an_execution_stops_its_job(lab: Lab) -> None:
+    retry = [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 1, "MaxAttempts": 2}]
+    execution = lab.start(lab.machine({"only": lab.job(SLEEP, Retry=retry)}))
+    eventually(lab.running(job_of(execution)))
+    lab.states.stop_execution(executionArn=execution, error="Mine", cause="changed my mind")
+    eventually(lambda: lab.status(job_of(execution)) == "Stopped")
+    found = lab.states.describe_execution(executionArn=execution)
+    assert (found["status"], found["error"], found["cause"]) == ("ABORTED", "Mine", "changed my mind")
+    history = lab.states.get_execution_history(executionArn=execution)["events"]
+    assert history[-1]["type"] == "ExecutionAborted"
+    time.sleep(1.5)  # longer than the retry would wait
+    assert refused(lambda: lab.status(job_of(execution, retry=1)))[0] == "ValidationException"
+
+
+def test_a_job_that_the_role_may_not_stop_goes_on(lab: Lab) -> None:
+    execution = lab.start(lab.machine({"only": lab.job(SLEEP)}, role=lab.make_role(without="stop")))
+    job = job_of(execution)
+    eventually(lab.running(job))
+    lab.states.stop_execution(executionArn=execution)
+    assert lab.ended(execution)["status"] == "ABORTED"
+    assert lab.status(job) == "InProgress"
+    lab.sagemaker.stop_processing_job(ProcessingJobName=job)
+
+
+@pytest.mark.parametrize(("missing", "action"), [
+    ("create", "sagemaker:CreateProcessingJob"), ("tags", "sagemaker:AddTags"), ("pass", "iam:PassRole"),
+    ("describe", "sagemaker:DescribeProcessingJob"),
+])  # fmt: skip
+def test_each_permission_of_the_machines_role_is_needed(lab: Lab, missing: str, action: str) -> None:
+    execution = lab.run({"only": lab.job()}, role=lab.make_role(without=missing))
+    assert (execution["status"], execution["error"]) == ("FAILED", "SageMaker.AmazonSageMakerException")
+    assert f"is not authorized to perform: {action}" in execution["cause"]
+    assert "AccessDeniedException" in execution["cause"]
+
+
+def test_a_jobs_name_that_is_taken_is_refused_under_sagemakers_name(lab: Lab) -> None:
+    taken = lab.run({"only": lab.job()})
+    name = {"ProcessingJobName": job_of(taken["executionArn"])}
+    job = lab.job()
+    job["Parameters"] = {**{k: v for k, v in job["Parameters"].items() if k != "ProcessingJobName.$"}, **name}
+    execution = lab.run({"only": job})
+    assert (execution["status"], execution["error"]) == ("FAILED", "SageMaker.ResourceInUseException")
+
+
+def test_parameters_that_sagemaker_refuses_fail_the_task(lab: Lab) -> None:
+    execution = lab.run({"only": lab.job(parameters={"StoppingCondition": {"MaxRuntimeInSeconds": 0}})})
+    assert (execution["status"], execution["error"]) == ("FAILED", "SageMaker.AmazonSageMakerException")
+    assert "MaxRuntimeInSeconds" in execution["cause"]
+
+
+# --- functions ---
+
+
+@pytest.mark.parametrize(
+    "resource", ["aws-sdk:iam:createUser", "aws-sdk:s3:getObject", "states:startExecution", "batch:submitJob.sync"]
+)
+def test_an_integration_that_would_not_ask_the_role_is_refused_by_name(lab: Lab, resource: str) -> None:
+    task = {"Type": "Task", "Resource": f"arn:aws:states:::{resource}", "Parameters": {"UserName": "eve"}, "End": True}
+    code, message = refused(lambda: lab.machine({"only": task}))
+    assert (code, resource in message) == ("NotImplemented", True)
+
+
+def test_a_map_that_reads_its_items_past_the_role_is_refused(lab: Lab) -> None:
+    reader = {"Resource": "arn:aws:states:::s3:getObject", "Parameters": {"Bucket": lab.bucket, "Key": "k"}}
+    processor = {
+        "StartAt": "a",
+        "States": {"a": PASS},
+        "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+    }
+    state = {"Type": "Map", "ItemReader": reader, "ItemProcessor": processor, "End": True}
+    assert refused(lambda: lab.machine({"only": state}))[0] == "NotImplemented"
+
+
+def test_a_functions_own_error_is_caught_by_its_name(lab: Lab) -> None:
+    source = "class TooSmall(Exception): pass\ndef handler(event, context):\n    raise TooSmall('only', event['n'])\n"
+    function = make_function(lab, source)
+    catch = [{"ErrorEquals": ["TooSmall"], "ResultPath": "$.error", "Next": "caught"}]
+    task = {"Type": "Task", "Resource": function, "Catch": catch, "End": True}
+    role = lab.embedded.make_role([allow("lambda:InvokeFunction", function)], service="states.amazonaws.com")
+    execution = lab.run({"call": task, "caught": PASS}, {"n": 3}, role=role)
+    assert execution["status"] == "SUCCEEDED"
+    error = json.loads(execution["output"])["error"]
+    assert error["Error"] == "TooSmall"
+    assert json.loads(error["Cause"])["errorMessage"] == "('only', 3)"
+
+
+def test_the_machines_role_must_be_allowed_to_invoke_the_function(lab: Lab) -> None:
+    function = make_function(lab, "def handler(event, context):\n    return event\n")
+    role = lab.embedded.make_role([allow("lambda:InvokeFunction", f"{function}-2")], service="states.amazonaws.com")
+    optimized = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "End": True}
+    optimized["Parameters"] = {"FunctionName": function, "Payload.$": "$"}
+    for task in ({"Type": "Task", "Resource": function, "End": True}, optimized):
+        execution = lab.run({"call": task}, role=role)
+        assert (execution["status"], execution["error"]) == ("FAILED", "Lambda.AWSLambdaException")
+        assert "lambda:InvokeFunction" in execution["cause"]
+
+
+def make_function(lab: Lab, source: str) -> str:
+    role = lab.embedded.make_role([], service="lambda.amazonaws.com")
+    settings = function_settings(f"states-{uuid.uuid4().hex[:8]}", role, source)
+    return lab.embedded.client("lambda").create_function(**settings)["FunctionArn"]
+
+
+# --- executions ---
+
+
+def test_a_bracket_path_inside_an_intrinsic_function_is_read(lab: Lab) -> None:
+    path = "$$.Execution.Input['train']['args'][0]"
+    state = {**PASS, "Parameters": {"text.$": f"States.Format('{{}}-{{}}', {path}, $['train'].n)"}}
+    execution = lab.run({"only": state}, {"train": {"args": ["first"], "n": 7}})
+    assert json.loads(execution["output"]) == {"text": "first-7"}
+
+
+def test_starting_twice_under_one_name(lab: Lab) -> None:
+    machine = lab.machine({"wait": {"Type": "Wait", "Seconds": 120, "Next": "end"}, "end": PASS})
+    first = lab.states.start_execution(stateMachineArn=machine, name="n", input='{"a": 1}')
+    again = lab.states.start_execution(stateMachineArn=machine, name="n", input='{"a": 1}')
+    assert (again["executionArn"], again["startDate"]) == (first["executionArn"], first["startDate"])
+    other = {"stateMachineArn": machine, "name": "n", "input": '{"a": 2}'}
+    assert refused(lambda: lab.states.start_execution(**other))[0] == "ExecutionAlreadyExists"
+    lab.states.stop_execution(executionArn=first["executionArn"])
+    closed = {**other, "input": '{"a": 1}'}
+    assert refused(lambda: lab.states.start_execution(**closed))[0] == "ExecutionAlreadyExists"
+
+
+def test_executions_that_have_ended_leave_no_thread_behind(lab: Lab) -> None:
+    machine = lab.machine({"only": PASS}, TimeoutSeconds=3600)
+    lab.ended(lab.start(machine))
+    before = threads(lab)
+    for execution in [lab.start(machine) for _ in range(30)]:
+        lab.ended(execution)
+    eventually(lambda: threads(lab) < before + 15, 10)
+
+
+def threads(lab: Lab) -> int:
+    return len(list(Path(f"/proc/{lab.embedded.server.pid}/task").iterdir()))
+
+
+def test_an_input_that_is_not_json_is_refused(lab: Lab) -> None:
+    machine = lab.machine({"only": PASS})
+    start = lab.states.start_execution
+    assert refused(lambda: start(stateMachineArn=machine, input="{not json"))[0] == "InvalidExecutionInput"
+    assert refused(lambda: start(stateMachineArn=machine, name="a b"))[0] == "InvalidName"
+    assert refused(lambda: start(stateMachineArn=machine, input=json.dumps("x" * 262_144)))[0] in (
+        "InvalidExecutionInput", "ValidationException",
+    )  # fmt: skip
+    assert refused(lambda: start(stateMachineArn=f"{machine}x"))[0] == "StateMachineDoesNotExist"
+
+
+@pytest.mark.parametrize(("definition", "problem"), [
+    ("{", "INVALID_JSON_DESCRIPTION"),
+    ({"StartAt": "a"}, "These fields are required: [States]"),
+    ({"StartAt": "b", "States": {"a": PASS}}, "MISSING_TRANSITION_TARGET"),
+    ({"StartAt": "a", "States": {"a": {"Type": "Pass", "Next": "b"}}}, "MISSING_TRANSITION_TARGET"),
+    ({"StartAt": "a", "States": {"a": {**PASS, "Retries": []}}}, "Field 'Retries' is not supported"),
+    ({"StartAt": "a", "States": {"a": {"Type": "Sleep", "End": True}}}, "SCHEMA_VALIDATION_FAILED"),
+])  # fmt: skip
+def test_a_definition_that_cannot_run_is_refused(lab: Lab, definition: Any, problem: str) -> None:
+    text = definition if isinstance(definition, str) else json.dumps(definition)
+    create = {"name": f"states-{uuid.uuid4().hex[:8]}", "definition": text, "roleArn": lab.role}
+    code, message = refused(lambda: lab.states.create_state_machine(**create))
+    assert (code, problem in message) == ("InvalidDefinition", True), message
+    machine = lab.machine({"only": PASS})
+    changed = {"stateMachineArn": machine, "definition": text}
+    assert refused(lambda: lab.states.update_state_machine(**changed))[0] == "InvalidDefinition"
+    assert lab.states.validate_state_machine_definition(definition=text)["result"] == "FAIL"
