@@ -62,17 +62,18 @@ class EmbeddedAws:
         self.seam = seam.Seam(site)
         self._sagemaker = SageMaker(
             site,
-            lambda role, session: self.seam.assume(role, "sagemaker.amazonaws.com", session),
-            lambda role, needed: self.seam.role_caller(role, "sagemaker.amazonaws.com", "SageMaker").require(*needed),
+            lambda role, session: self.seam.identity.assume(role, "sagemaker.amazonaws.com", session),
+            lambda role, needed: self.seam.identity.role_caller(role, "sagemaker.amazonaws.com", "SageMaker").require(
+                *needed
+            ),
         )
         self._functions = Functions(site.state_dir / "lambda", site.endpoint_url)
         codecommit = CodeCommit(
-            site, lambda arn, event, source: self.seam.invoke_function("codecommit.amazonaws.com", arn, event, source)
+            site, lambda arn, event, source: self.seam.invoke_for("codecommit.amazonaws.com", arn, event, source)
         )
         self._services: dict[str, Service] = {"codecommit": codecommit, "sagemaker": self._sagemaker}
-        self._git = GitHttp(codecommit, self.seam.credential)
-        self.seam.install_lambda(self._functions)
-        self.seam.install_states(ProcessingTasks(self._sagemaker))
+        self._git = GitHttp(codecommit, self.seam.identity.credential)
+        self.seam.install(self._functions, ProcessingTasks(self._sagemaker))
         self._hosts = {site.endpoint_url.removeprefix("http://"), f"localhost:{site.endpoint_url.rpartition(':')[2]}"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,7 +119,7 @@ class EmbeddedAws:
         self, service: Service, scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send
     ) -> None:
         body = await _read(receive)
-        caller = self.seam.authenticate(scope, body)
+        caller = self.seam.identity.authenticate(scope, body)
         output = await asyncio.to_thread(service.answer, headers.get("x-amz-target", ""), body, caller)
         await _answer(send, 200, dump(output))
 
@@ -162,7 +163,7 @@ class EmbeddedAws:
             ("AttachRolePolicy", {"RoleName": NOTEBOOK_ROLE, "PolicyArn": f"{policy}IAMFullAccess"}),
         ):
             await self.seam.bootstrap_call("iam", urlencode({"Action": action, **parameters}))
-        self.seam.add_access_key(ADMIN_USER, key, secret)
+        self.seam.identity.add_access_key(ADMIN_USER, key, secret)
 
 
 def signing_service(headers: Mapping[str, str], query_string: str) -> str:

@@ -1,0 +1,48 @@
+"""The one package that touches ministack, the base of the embedded AWS.
+
+ministack publishes no plug-in interface, so its version is pinned, and every
+name of its that we use or replace is listed in ``hooks.HOOKS``; ``check_hooks``
+fails with the list of those that are gone. ``configure`` sets it up before it is
+imported; ``Seam`` imports it in this process and puts our hooks in.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from helpers.local_aws.lambdas import Functions
+from helpers.local_aws.seam.executions import ExecutionHooks
+from helpers.local_aws.seam.functions import FunctionHooks
+from helpers.local_aws.seam.hooks import HOOKS, SERVICES, Ministack, check_hooks, configure
+from helpers.local_aws.seam.identity import Identity
+from helpers.local_aws.states.tasks import ProcessingTasks
+from helpers.local_aws.wire import Site
+
+__all__ = ["HOOKS", "SERVICES", "Seam", "check_hooks", "configure"]
+
+
+class Seam:
+    """ministack behind a small interface: who is calling, may they, act as a role, run things."""
+
+    def __init__(self, site: Site) -> None:
+        """Import ministack (``configure`` ran before), check the hooks and put those of IAM in."""
+        self._site, self._ministack = site, Ministack()
+        self.identity = Identity(site, self._ministack)
+        self._functions = FunctionHooks(site, self._ministack, self.identity)
+        self.invoke_for = self._functions.invoke_for
+
+    @property
+    def asgi(self) -> Callable[..., Any]:
+        """ministack's ASGI application."""
+        return self._ministack.app.app
+
+    def install(self, functions: Functions, processing: ProcessingTasks) -> None:
+        """Run functions in our workers, and processing jobs as tasks of executions."""
+        self._functions.install(functions)
+        ExecutionHooks(self._site, self._ministack, self.identity).install(processing)
+
+    async def bootstrap_call(self, service: str, form: str) -> None:
+        """Make a Query-protocol call without asking IAM: for what must exist before any principal does."""
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        status, _, body = await self._ministack.app.SERVICE_HANDLERS[service]("POST", "/", headers, form.encode(), {})
+        if status >= 400 and b"EntityAlreadyExists" not in body:
+            raise RuntimeError(f"{service}: {body.decode()}")

@@ -1,0 +1,98 @@
+"""Which names of ministack we use or replace, and how it is configured and imported."""
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from helpers.local_aws.wire import Site
+
+# The services that ministack answers. Its others either pretend to run things or
+# have not been held against AWS's permissions yet: they are refused by name.
+SERVICES = ("s3", "iam", "sts", "lambda", "states", "logs", "events")
+
+HOOKS = {
+    "ministack.app": ["app", "AUTH", "SERVICE_HANDLERS", "_reset_all_state"],
+    "ministack.core.iam_actions": ["extract_iam_action", "extract_resource_arn", "identity_denial_message"],
+    "ministack.core.iam_evaluator": [
+        "AuthError", "CredentialResolutionError", "EvalContext", "_gather_role_policies", "_gather_user_policies",
+        "authenticate", "enforce", "evaluate", "evaluate_resource_policy", "is_root_access_key", "pin_signed_body",
+        "pin_signed_request", "resolve_credential", "resolve_principal",
+    ],
+    "ministack.core.router": ["extract_access_key_id"],
+    "ministack.services.cloudwatch_logs": [
+        "_create_log_group", "_create_log_stream", "_log_groups", "_put_log_events",
+    ],
+    "ministack.services.eventbridge": ["_ensure_default_bus", "_put_rule", "_rule_key", "_rules"],
+    "ministack.services.iam": [
+        "_IAM_HANDLERS", "_access_keys", "_aws_managed_policies", "_make_aws_managed_record", "_p", "_roles", 
+        "_xml",
+    ],
+    "ministack.services.lambda_svc": [
+        "_create_function", "_execute_function_dispatch", "_get_func_record_for_ref", "_update_config",
+        "invoke_async_with_retry",
+    ],
+    "ministack.services.stepfunctions": [
+        "_ExecutionError", "_SERVICE_DISPATCH", "_add_event", "_call_lambda", "_create_state_machine",
+        "_emit_execution_status_event", "_error_matches", "_execute_task", "_executions", "_fail_execution",
+        "_invoke_resource", "_invoke_resource_with_timeout", "_start_execution", "_state_machines", "_stop_execution",
+        "_update_state_machine", "_validate_state_machine_definition", "now_iso",
+    ],
+    "ministack.services.sts": ["_sessions", "get_state", "load_persisted_state", "register_session"],
+}  # fmt: skip
+
+
+def check_hooks(hooks: Mapping[str, Sequence[str]] = HOOKS) -> None:
+    """Raise RuntimeError naming every hook that this version of ministack no longer has."""
+    missing = [
+        f"{module}.{name}"
+        for module, names in hooks.items()
+        for name in names
+        if not hasattr(importlib.import_module(module), name)
+    ]
+    if missing:
+        raise RuntimeError(f"ministack has changed; the embedded AWS needs: {', '.join(missing)}")
+
+
+def configure(site: Site, port: int) -> None:
+    """Set the environment that ministack reads at import. Must run before anything imports it."""
+    state = site.state_dir / "ministack"
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]  # ministack treats AWS_ACCESS_KEY_ID as root, and the server needs no credentials
+    os.environ.update(
+        AUTH="true",
+        BIND_HOST="127.0.0.1",
+        GATEWAY_PORT=str(port),
+        MINISTACK_HOST="127.0.0.1",
+        MINISTACK_ACCOUNT_ID=site.account_id,
+        MINISTACK_REGION=site.region,
+        SERVICES=",".join(SERVICES),
+        PERSIST_STATE="1",
+        STATE_DIR=str(state / "services"),
+        S3_PERSIST="1",
+        S3_DATA_DIR=str(state / "s3"),
+        SFTP_ENABLED="0",
+        IOT_MTLS_ENABLED="0",
+        DOCKER_HOST="unix:///nonexistent",  # ministack removes containers that it thinks are its own
+        LOG_LEVEL=os.environ.get("LOG_LEVEL", "WARNING"),
+    )
+    for folder in ("services", "s3"):
+        (state / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+class Ministack:
+    """ministack's modules, imported in this process."""
+
+    def __init__(self) -> None:
+        """Import them. ``configure`` ran before. Raises RuntimeError when a hook is gone."""
+        check_hooks()
+        self.app: Any = importlib.import_module("ministack.app")
+        self.actions: Any = importlib.import_module("ministack.core.iam_actions")
+        self.evaluator: Any = importlib.import_module("ministack.core.iam_evaluator")
+        self.router: Any = importlib.import_module("ministack.core.router")
+        self.iam: Any = importlib.import_module("ministack.services.iam")
+        self.sts: Any = importlib.import_module("ministack.services.sts")
+        self.functions: Any = importlib.import_module("ministack.services.lambda_svc")
+        self.logs: Any = importlib.import_module("ministack.services.cloudwatch_logs")
+        self.states: Any = importlib.import_module("ministack.services.stepfunctions")
+        self.events: Any = importlib.import_module("ministack.services.eventbridge")

@@ -1,0 +1,196 @@
+"""Who is calling, what they may do, and services that act in roles."""
+
+import contextvars
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+from helpers.local_aws import authorization, policies
+from helpers.local_aws.seam.hooks import Ministack
+from helpers.local_aws.seam.simulator import install_simulator
+from helpers.local_aws.wire import AwsError, Caller, Permission, Site
+
+# Operations of these services that make one service act on another, or on an address outside, where
+# ministack asks nobody for permission (events start executions, API destinations reach the internet).
+REFUSED_ACTIONS = {
+    "events:CreateApiDestination", "events:CreateArchive", "events:CreateConnection", "events:CreateEndpoint",
+    "events:PutTargets", "events:StartReplay", "lambda:CreateEventSourceMapping", "lambda:CreateFunctionUrlConfig",
+    "lambda:PutFunctionEventInvokeConfig", "lambda:UpdateFunctionEventInvokeConfig", "logs:CreateDelivery",
+    "logs:CreateExportTask", "logs:PutDestination", "logs:PutSubscriptionFilter", "s3:PutBucketNotification",
+    "s3:PutReplicationConfiguration",
+}  # fmt: skip
+
+
+class Identity:
+    """ministack's IAM and STS: no key is root, no action passes unchecked, and resources are AWS's."""
+
+    def __init__(self, site: Site, ministack: Ministack) -> None:
+        """Put the hooks in."""
+        self.site, self.ministack = site, ministack
+        self._requester: contextvars.ContextVar[str] = contextvars.ContextVar("requester", default="")
+        self._install_identity()
+        self._keep_sessions()
+        self._add_managed_policies()
+        install_simulator(site, ministack)
+
+    def authenticate(self, scope: Mapping[str, Any], body: bytes) -> Caller:
+        """Return who signed the request. Raises AwsError when nobody did, or the signature is wrong."""
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        query = parse_qs(scope["query_string"].decode(), keep_blank_values=True)
+        key = self.ministack.router.extract_access_key_id(headers, query) or ""
+        self.ministack.evaluator.pin_signed_request(
+            scope["method"], scope["raw_path"].decode("latin-1"), query, scope["headers"]
+        )
+        self.ministack.evaluator.pin_signed_body(body)
+        checked = self.ministack.evaluator.authenticate(key, self.site.account_id)
+        if checked is None or isinstance(checked, self.ministack.evaluator.AuthError):
+            code = checked.code if checked else "MissingAuthenticationTokenException"
+            message = checked.message if checked else "Request is missing Authentication Token"
+            raise AwsError(code, message, 403)
+        return self.caller(key, checked.principal_arn)
+
+    def credential(self, access_key: str, session_token: str | None) -> tuple[str, Caller]:
+        """Return the secret of an access key, and its owner. Raises AwsError for an unknown key or token."""
+        found = self.ministack.evaluator.resolve_credential(access_key, self.site.account_id, session_token or "")
+        if isinstance(found, self.ministack.evaluator.CredentialResolutionError):
+            raise AwsError(found.code, found.message, 403)
+        return found.secret_access_key, self.caller(access_key, found.principal_arn)
+
+    def assume(self, role_arn: str, service: str, session_name: str) -> dict[str, str]:
+        """Return credentials of ``service`` acting in a role, as AWS_* variables.
+
+        Raises AwsError (AccessDenied) when the role does not exist or does not trust the service.
+        """
+        known = self._role(role_arn)
+        if known is None or not self.trusts(role_arn, service):
+            raise AwsError("AccessDenied", f"{service} is not authorized to perform: sts:AssumeRole on {role_arn}", 403)
+        role = role_arn.rpartition("/")[2]
+        key = f"ASIA{secrets.token_hex(8).upper()}"
+        secret, token = secrets.token_urlsafe(30), secrets.token_urlsafe(48)
+        self.ministack.sts.register_session(
+            key,
+            {
+                "Arn": f"arn:aws:sts::{self.site.account_id}:assumed-role/{role}/{session_name}",
+                "UserId": f"{known['RoleId']}:{session_name}",
+                "SecretAccessKey": secret,
+                "SessionToken": token,
+                "Expiration": time.time() + 12 * 3600,
+            },
+        )
+        return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": token}
+
+    def role_caller(self, role_arn: str, service: str, session_name: str) -> Caller:
+        """Return ``service`` acting in a role, for calls made inside this process. Raises AwsError."""
+        key = self.assume(role_arn, service, session_name)["AWS_ACCESS_KEY_ID"]
+        role = role_arn.rpartition("/")[2]
+        return self.caller(key, f"arn:aws:sts::{self.site.account_id}:assumed-role/{role}/{session_name}")
+
+    def require_of_requester(self, permission: Permission) -> None:
+        """Ask for one more permission of whoever made the request that is being served. Raises AwsError."""
+        key = self._requester.get()
+        credential = self.ministack.evaluator.resolve_credential(key, self.site.account_id)
+        self.caller(key, credential.principal_arn).require(permission)
+
+    def caller(self, access_key: str, arn: str) -> Caller:
+        def decide(permission: Permission) -> None:
+            denied = self.ministack.evaluator.enforce(
+                access_key,
+                permission.action,
+                permission.action.partition(":")[0],
+                self.site.region,
+                resource_arn=permission.resource,
+                service_context=dict(permission.context),
+            )
+            if denied is None:
+                return
+            if isinstance(denied, self.ministack.evaluator.AuthError):
+                raise AwsError(denied.code, denied.message, 403)
+            message = self.ministack.actions.identity_denial_message(
+                permission.action, arn, permission.resource, denied.decision == "Deny"
+            )
+            raise AwsError("AccessDeniedException", message)
+
+        return Caller(arn, decide)
+
+    def trusts(self, role_arn: str, service: str) -> bool:
+        role = self._role(role_arn)
+        if role is None:
+            return False
+        return self.policy_lets(role["AssumeRolePolicyDocument"], service, "sts:AssumeRole", "*", {})
+
+    def policy_lets(self, document: Any, service: str, action: str, resource: str, context: dict[str, Any]) -> bool:
+        """Whether a resource policy lets an AWS service act."""
+        source = self.ministack.evaluator.EvalContext(
+            principal_arn="",
+            principal_type="Service",
+            principal_account="",
+            action=action,
+            resource_arn=resource,
+            region=self.site.region,
+            service_context=context,
+        )
+        document = json.loads(document) if isinstance(document, str) else document
+        statements = document["Statement"] if isinstance(document["Statement"], list) else [document["Statement"]]
+        # A trust policy has no Resource; the evaluator wants one.
+        statements = [{"Resource": "*", **statement} for statement in statements]
+        decision = self.ministack.evaluator.evaluate_resource_policy({"Statement": statements}, source, service=service)
+        return decision.decision == "Allow"
+
+    def add_access_key(self, user: str, key: str, secret: str) -> None:
+        """Give an IAM user this access key (IAM itself only makes random ones)."""
+        self.ministack.iam._access_keys[key] = {
+            "AccessKeyId": key, "SecretAccessKey": secret, "UserName": user, "Status": "Active",
+            "CreateDate": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }  # fmt: skip
+
+    def _role(self, role_arn: str) -> dict[str, Any] | None:
+        role = self.ministack.iam._roles.get(role_arn.rpartition("/")[2])
+        return role if role and role["Arn"] == role_arn else None
+
+    def _install_identity(self) -> None:
+        """No key is root, no action passes unchecked, resources are AWS's, and a request remembers its caller."""
+        enforce = self.ministack.evaluator.enforce
+        find_action, find_arn = self.ministack.actions.extract_iam_action, self.ministack.actions.extract_resource_arn
+
+        def remember_and_enforce(access_key: str, *args: Any, **kwargs: Any) -> Any:
+            self._requester.set(access_key)
+            return enforce(access_key, *args, **kwargs)
+
+        def action(service: str, method: str, path: str, *args: Any) -> str:
+            if service == "lambda":  # where ministack knows few paths, and takes some for other operations
+                found = authorization.lambda_action(method, path)
+            else:
+                found = find_action(service, method, path, *args)
+            found = found or f"{service}:UnknownOperation"
+            if found in REFUSED_ACTIONS:
+                raise AwsError("NotImplemented", f"the embedded AWS does not support {found}", 501)
+            return found
+
+        def arn(service: str, method: str, path: str, headers: Any, body: bytes, params: Any, *scope: str) -> str:
+            name = action(service, method, path, headers, body, params).partition(":")[2]
+            request = authorization.Request(service, name, path, body, params, *scope)
+            found = authorization.resource_arn(
+                request, lambda role: (self.ministack.iam._roles.get(role) or {}).get("Arn")
+            )
+            return found or find_arn(service, method, path, headers, body, params, *scope)
+
+        self.ministack.evaluator.enforce = remember_and_enforce
+        self.ministack.evaluator.is_root_access_key = lambda key: False
+        self.ministack.sts.is_root_access_key = lambda key: False
+        self.ministack.actions.extract_iam_action = action
+        self.ministack.actions.extract_resource_arn = arn
+
+    def _keep_sessions(self) -> None:
+        """Save sessions with the rest of the state: a notebook holds its own for hours, over a restart too."""
+        sts = self.ministack.sts
+        sts.get_state = lambda: {"sessions": dict(sts._sessions)}
+        sts.load_persisted_state = lambda data: sts._sessions.update(data.get("sessions", {}))
+
+    def _add_managed_policies(self) -> None:
+        for name, (path, document) in policies.MANAGED.items():
+            full = f"{path.strip('/')}/{name}".lstrip("/")
+            record = self.ministack.iam._make_aws_managed_record(full, json.dumps(document))
+            self.ministack.iam._aws_managed_policies[record["Arn"]] = record
