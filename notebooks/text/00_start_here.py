@@ -51,7 +51,7 @@ from helpers.pipeline import STEPS
 #   push -- git push --> repository[CodeCommit]
 #   build -.makes.-> repository
 #   repository --> dispatcher[Lambda dispatcher] --> machine[Step Functions]
-#   machine --> preprocess --> train --> predict --> evaluate --> metrics[(metrics in S3)]
+#   machine --> jobs["four jobs:<br/>preprocess, train,<br/>predict, evaluate"] --> metrics[(metrics in S3)]
 #   metrics --> push
 # ```
 #

@@ -73,14 +73,17 @@ try:
     )
     print(f"policy {workshop.name('notebook')} attached: {len(statements)} statements")
 except iam.exceptions.ClientError as refused:
-    print(f"{refused.response['Error']['Code']}: this role may not change itself; the next cell says what to do")
+    print(
+        f"{refused.response['Error']['Code']}: this notebook may not change its own permissions; the next cell says what to do"
+    )
 
 # %% [markdown]
-# IAM's simulator tells what is allowed without trying it out. Where something is missing, hand the printed policy to an
+# IAM's simulator tells what is allowed without trying it out. A new policy takes a moment to be known, so the cell asks
+# again for half a minute. Where something is still missing, hand the printed policy to an
 # administrator with the printed command.
 
 # %%
-missing = retry_until_propagated(lambda: roles.find_missing_actions(iam, workshop.role_arn, statements))
+missing = roles.wait_for_actions(iam, workshop.role_arn, statements)
 if missing:
     print("missing:", *missing, sep="\n  ")
     print(roles.policy_json(statements))
@@ -115,9 +118,8 @@ print(f"dataset/census-income.csv: {size:,} bytes {'uploaded' if uploaded else '
 # %%
 codecommit = boto3.client("codecommit")
 try:
-    codecommit.create_repository(
-        repositoryName=REPOSITORY, repositoryDescription="Experiments of the ML workshop", tags=workshop.tags
-    )
+    settings = {"repositoryDescription": "Experiments of the ML workshop", "tags": workshop.tags}
+    retry_until_propagated(lambda: codecommit.create_repository(repositoryName=REPOSITORY, **settings))
     print(f"{REPOSITORY}: created")
 except codecommit.exceptions.RepositoryNameExistsException:
     print(f"{REPOSITORY}: found")
@@ -315,7 +317,7 @@ print("a push to main reaches the dispatcher, and the dispatcher a state machine
 # <details><summary>Solution</summary>
 #
 # The fourth of `dispatcher_statements`: put `machine_arn` in place of the pattern that ends in `-*`. The price is that a
-# second pipeline — [05](https://github.com/) adds one — needs another change here.
+# second pipeline needs another change here.
 #
 # </details>
 

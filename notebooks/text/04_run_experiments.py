@@ -193,7 +193,7 @@ print("its job:", stopped["ProcessingJobStatus"])
 # %%
 experiment["preprocess"]["args"] = ["--test-size", "0.2"]
 experiment["train"]["InstanceType"] = "ml.t3.medum"
-experiment["predict"]["InstnceCount"] = experiment["predict"].pop("InstanceCount")
+experiment["predict"]["InstnceCount"] = experiment["predict"].pop("InstanceCount", 1)
 _, answer = push("two typing errors")
 for problem in answer["problems"]:
     print("-", problem)
@@ -206,7 +206,7 @@ for problem in answer["problems"]:
 
 # %%
 experiment["train"]["InstanceType"] = "ml.t3.medium"
-experiment["predict"]["InstanceCount"] = experiment["predict"].pop("InstnceCount")
+experiment["predict"]["InstanceCount"] = experiment["predict"].pop("InstnceCount", 1)
 experiment["train"]["args"] = ["--C", "-1"]
 _, answer = push("C = -1")
 execution = executions.follow(states, answer["executionArn"])

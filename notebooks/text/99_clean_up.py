@@ -30,9 +30,24 @@ import sys
 sys.path[:0] = [".."]  # the project's folder, for `helpers`
 import boto3
 
-from helpers import cleanup, connect
+from helpers import cleanup, connect, permissions, roles
 
 workshop = connect()
+
+# %% [markdown]
+# ## Permissions
+#
+# Looking for things and deleting them needs the permissions of notebook 02, step 0. If this role gave them back
+# before, it takes them once more.
+
+# %%
+iam = boto3.client("iam")
+statements = permissions.notebook_statements(workshop)
+if roles.find_missing_actions(iam, workshop.role_arn, statements):
+    role, policy = workshop.role_arn.rpartition("/")[2], workshop.name("notebook")
+    iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=roles.policy_json(statements))
+missing = roles.wait_for_actions(iam, workshop.role_arn, statements)
+print("missing:", *missing or ["nothing"])
 
 # %% [markdown]
 # ## What is there
@@ -81,10 +96,7 @@ print("the notebook's policy:", "deleted" if taken else "was not there")
 # ## Check yourself
 
 # %%
-iam = boto3.client("iam")
 assert not [resource for resource in left if resource.ours], f"still there: {left}"
-policies = iam.list_role_policies(RoleName=workshop.role_arn.rpartition("/")[2])["PolicyNames"]
-assert workshop.name("notebook") not in policies, "the notebook's policy is still attached"
 print("nothing is left")
 
 # %% [markdown]

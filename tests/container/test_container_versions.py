@@ -1,22 +1,16 @@
-"""The scripts in code/ give the same metrics with the versions inside SageMaker's image as with ours.
+"""The scripts in code/ give the same metrics with the versions inside SageMaker's image as with ours."""
 
-The environment is built once and kept in .cache/envs. Where it cannot be built the test fails and says why.
-"""
-
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
+from environments import ROOT, python_with
 
 from helpers import dataset
 
-ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = Path(__file__).with_name("requirements-1.4-2.txt")
 
 # One process runs the four steps, so that pandas and scikit-learn are imported once.
@@ -32,40 +26,11 @@ print(__import__("sklearn").__version__)
 """
 
 
-def call(*command: str | Path) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}", pytrace=False)
-
-
-def build(folder: Path) -> None:
-    """Make a virtual environment with the image's versions in ``folder``: with uv, or with pip where uv is missing."""
-    python = folder / "bin" / "python"
-    beside = Path(sys.executable).with_name("uv")
-    if uv := str(beside) if beside.exists() else shutil.which("uv"):
-        # From Python 3.13 on there are no wheels of these versions: let uv find an older one.
-        version = sys.executable if sys.version_info < (3, 13) else ">=3.10,<3.13"
-        call(uv, "venv", "--quiet", "--python", version, folder)
-        call(uv, "pip", "install", "--quiet", "--only-binary", ":all:", "--python", python, "-r", REQUIREMENTS)
-    else:
-        call(sys.executable, "-m", "venv", folder)
-        call(python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "-r", REQUIREMENTS)
-
-
 @pytest.fixture(scope="session")
 def container_python() -> Path:
     """Return the interpreter of an environment with the image's versions."""
-    key = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    target = ROOT / ".cache" / "envs" / key
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as scratch:
-            build(Path(scratch) / "env")
-            try:
-                os.rename(Path(scratch) / "env", target)  # only a finished environment gets the name
-            except OSError:
-                assert target.exists()  # another test process was faster
-    return target / "bin" / "python"
+    # From Python 3.13 on there are no wheels of these versions.
+    return python_with(REQUIREMENTS, before=(3, 13))
 
 
 def start(python: Path, table: Path, workspace: Path) -> subprocess.Popen:

@@ -1,0 +1,57 @@
+"""Python environments with other versions than ours, each built once and kept in .cache/envs.
+
+Where one cannot be built, the test that asks for it fails and says why.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def python_with(requirements: Path, *, before: tuple[int, int] | None = None) -> Path:
+    """Return the interpreter of an environment with just the pinned packages of ``requirements``.
+
+    Nothing that the file does not name is installed: it has to be complete.
+    ``before``: the first Python for which these versions have no wheels.
+    """
+    key = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:16]
+    target = ROOT / ".cache" / "envs" / key
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as scratch:
+            _build(Path(scratch) / "env", requirements, before)
+            try:
+                os.rename(Path(scratch) / "env", target)  # only a finished environment gets the name
+            except OSError:
+                assert target.exists()  # another test process was faster
+    return target / "bin" / "python"
+
+
+def _build(folder: Path, requirements: Path, before: tuple[int, int] | None) -> None:
+    """Make the environment: with uv, or with pip where uv is missing."""
+    python = folder / "bin" / "python"
+    pinned = ("--quiet", "--no-deps", "--only-binary", ":all:", "-r", requirements)
+    beside = Path(sys.executable).with_name("uv")
+    if uv := str(beside) if beside.exists() else shutil.which("uv"):
+        version = sys.executable
+        if before and sys.version_info >= before:
+            version = f">=3.10,<{before[0]}.{before[1]}"  # uv finds an older one
+        _call(uv, "venv", "--quiet", "--python", version, folder)
+        _call(uv, "pip", "install", "--python", python, *pinned)
+    else:
+        _call(sys.executable, "-m", "venv", folder)
+        _call(python, "-m", "pip", "install", *pinned)
+
+
+def _call(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}", pytrace=False)
