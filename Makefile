@@ -31,17 +31,19 @@ run: setup  ## set up, run notebooks 00-04 on the embedded AWS, show the table o
 
 test: setup  ## every test: unit, embedded AWS, notebooks against their stored outputs
 	@$(RUN) -m pytest -q -n 2 tests/unit
-	@$(RUN) -m pytest -q tests/local_aws tests/notebooks tests/container
+	@$(RUN) -m pytest -q tests/local_aws tests/notebooks tests/container tests/sdk tests/browser
 
 lab: setup  ## JupyterLab on the notebooks, embedded AWS up
 	@$(RUN) -m helpers.local_aws start
-	@$(VENV)/bin/jupyter lab --ip 127.0.0.1 --notebook-dir notebooks
+	@$(VENV)/bin/jupyter lab --ip 127.0.0.1 --notebook-dir notebooks \
+	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None
 
 check: $(READY)  ## format, lint, types, and whether the stored notebooks are fresh
 	@$(VENV)/bin/ruff format --check --quiet . || (echo "format with: $(VENV)/bin/ruff format ." && exit 1)
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy
 	@$(RUN) -m helpers.notebooks check
+	@$(RUN) -m pytest -q tests/notebooks/test_structure.py
 
 notebooks: setup  ## run every notebook on a fresh embedded AWS and store its outputs
 	@$(RUN) -m helpers.notebooks store

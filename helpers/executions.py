@@ -118,6 +118,28 @@ def job_log(logs: Any, job: str, *, lines: int = 20) -> list[str]:
     return [event["message"] for event in sorted(events, key=lambda event: event["timestamp"])][-lines:]
 
 
+def wait_for_log(
+    logs: Any, function: str, phrase: str, *, seconds: float = 60, sleep: Callable[[float], None] = time.sleep
+) -> str:
+    """Return the first line of a function's log that holds ``phrase``; what it printed arrives after some seconds.
+
+    Raises TimeoutError after ``seconds``: without permission to write logs, a function has none.
+    """
+    waited, every = 0.0, 0.5
+    while waited < seconds:
+        try:
+            found = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern=f'"{phrase}"')
+            if found["events"]:
+                return found["events"][0]["message"].strip()
+        except logs.exceptions.ResourceNotFoundException:
+            pass  # the group is made with the first line
+        sleep(every)
+        waited += every
+    raise TimeoutError(
+        f"{function} logged nothing with {phrase!r} within {seconds:g} seconds: may its role write logs?"
+    )
+
+
 def _last_events(logs: Any, stream: str, count: int) -> list[dict[str, Any]]:
     """Return a stream's last events. A page may be empty before the last one; the end is where the token repeats."""
     events: list[dict[str, Any]] = []

@@ -59,7 +59,7 @@ def notebook_statements(workshop: Connection) -> list[dict[str, Any]]:
         _allow("logs", "DescribeLogGroups", "*"),
         _allow(
             "logs",
-            "DescribeLogStreams GetLogEvents DeleteLogStream DeleteLogGroup",
+            "DescribeLogStreams FilterLogEvents GetLogEvents DeleteLogStream DeleteLogGroup",
             arn("logs", f"log-group:/aws/lambda/{prefix}-*"),
             arn("logs", "log-group:/aws/sagemaker/ProcessingJobs:*"),
         ),

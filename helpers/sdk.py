@@ -2,6 +2,9 @@
 
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -26,9 +29,25 @@ def _image_uris() -> Any:
     logging.getLogger("sagemaker.config").setLevel(logging.WARNING)  # names of configuration files that do not exist
     for name in _IMAGE_URIS:
         try:
-            return import_module(name)
+            with _own_tracebacks():
+                return import_module(name)
         except ModuleNotFoundError as error:
             # Only "that module is not in this version" leads on; a broken install is reported.
             if not name.startswith(error.name or "?"):
                 raise
     raise ImportError("the SageMaker Python SDK is not installed: pip install 'sagemaker>=2'")
+
+
+@contextmanager
+def _own_tracebacks() -> Iterator[None]:
+    """Keep the kernel's way of showing errors: the SDK replaces it with frames that no log or `make run` can show."""
+    shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    names = ("_showtraceback", "showtraceback", "showsyntaxerror")
+    kept = {name: vars(shell)[name] for name in names if name in vars(shell)} if shell else {}
+    try:
+        yield
+    finally:
+        for name in names if shell else ():
+            vars(shell).pop(name, None)
+            if name in kept:
+                setattr(shell, name, kept[name])

@@ -34,7 +34,7 @@ import json
 
 import boto3
 
-from helpers import connect, dataset, diagrams, functions, permissions, pipeline, roles, sdk, storage
+from helpers import connect, dataset, diagrams, executions, functions, permissions, pipeline, roles, sdk, storage
 from helpers.propagation import retry_until_propagated
 
 workshop = connect()
@@ -207,8 +207,13 @@ tested = codecommit.test_repository_triggers(repositoryName=REPOSITORY, triggers
 print("trigger delivered:", tested["successfulExecutions"], "failed:", tested["failedExecutions"])
 
 # %% [markdown]
-# `test_repository_triggers` sends a real event, so this is proof that both sides agree.
-#
+# `test_repository_triggers` sends a real event, so this is proof that both sides agree. What did the dispatcher make of
+# it? Its log says; should a push ever go unanswered, this is where to look.
+
+# %%
+print(executions.wait_for_log(boto3.client("logs"), DISPATCHER, "trigger was only tested"))
+
+# %% [markdown]
 # ## Step 6: a role for Step Functions, and one for the jobs
 #
 # Step Functions starts jobs and hands them a role. The jobs touch data, and only data. Two roles, because the one that

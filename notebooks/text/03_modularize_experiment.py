@@ -62,6 +62,8 @@ workspace = Path(scratch.name)
 # | predict | preprocess, train | predictions |
 # | evaluate | predict | `metrics.json`, plots |
 #
+# The pipeline hands `evaluate` the outputs of preprocess and train as well, for scripts that want to look at them.
+#
 # To change `C` you then repeat three short steps and not the long first one.
 
 # %% [markdown]

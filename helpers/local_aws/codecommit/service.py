@@ -67,7 +67,10 @@ class CodeCommit(Service):
         arn = params.get("resourceArn") or self._arn(
             repository.name if repository else params.get("repositoryName", "*")
         )
-        return [Permission(action, arn, context)]
+        needed = [Permission(action, arn, context)]
+        if operation == "CreateRepository" and params.get("tags"):
+            needed.append(Permission("codecommit:TagResource", arn, context))
+        return needed
 
     def call(self, operation: str, params: Params, caller: Caller) -> Params:
         """Run an operation. JSON can carry half a surrogate pair, which git's UTF-8 cannot: that is refused."""

@@ -30,6 +30,9 @@ class DefinitionHooks:
             if "roleArn" in data:
                 passed = {"iam:PassedToService": "states.amazonaws.com"}
                 self._identity.require_of_requester(Permission("iam:PassRole", role_arn, passed))
+            if data.get("tags"):
+                arn = self._site.arn("states", f"stateMachine:{data.get('name')}")
+                self._identity.require_of_requester(Permission("states:TagResource", arn))
             if not self._identity.trusts(role_arn, "states.amazonaws.com"):
                 raise AwsError(
                     "AccessDeniedException",
@@ -61,8 +64,9 @@ class DefinitionHooks:
                 "AccessDeniedException", f"'{role_arn}' is not authorized to create managed-rule."
             ) from error
         pattern = {"source": ["aws.sagemaker"], "detail-type": ["SageMaker Processing Job State Change"]}
-        self._ministack.events._ensure_default_bus()
-        made = self._ministack.events._put_rule(
+        events = self._ministack.events
+        events._ensure_default_bus()
+        made = events._put_rule(
             {
                 "Name": tasks.MANAGED_RULE,
                 "EventPattern": json.dumps(pattern),
@@ -71,6 +75,6 @@ class DefinitionHooks:
         )
         if made[0] != 200:
             raise RuntimeError(f"the managed rule could not be made: {made[2].decode()}")
-        self._ministack.events._rules[self._ministack.events._rule_key(tasks.MANAGED_RULE, "default")]["ManagedBy"] = (
-            "states.amazonaws.com"
-        )
+        events._rules[events._rule_key(tasks.MANAGED_RULE, "default")]["ManagedBy"] = "states.amazonaws.com"
+        target = {"Id": "StepFunctions", "Arn": self._site.arn("states", "managed-rule")}
+        events._put_targets({"Rule": tasks.MANAGED_RULE, "Targets": [target]})

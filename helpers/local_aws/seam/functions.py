@@ -59,6 +59,12 @@ class FunctionHooks:
             invoke_async(func, event)
             event_id.reset(before)
 
+        def check_creation(data: dict) -> None:
+            check_role(data)
+            if data.get("Tags"):
+                arn = self._site.arn("lambda", f"function:{data.get('FunctionName')}")
+                self._identity.require_of_requester(Permission("lambda:TagResource", arn))
+
         def check_role(data: dict) -> None:
             role_arn = data.get("Role")
             if role_arn is None:
@@ -72,7 +78,7 @@ class FunctionHooks:
 
         lambdas._execute_function_dispatch = dispatch
         lambdas.invoke_async_with_retry = invoke_async_under_one_id
-        lambdas._create_function = guarded(check_role, create)
+        lambdas._create_function = guarded(check_creation, create)
         lambdas._update_config = guarded(check_role, update, position=1)
 
     def invoke_for(self, principal: str, function_arn: str, event: dict, source_arn: str) -> None:

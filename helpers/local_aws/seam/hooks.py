@@ -23,7 +23,7 @@ HOOKS = {
     "ministack.services.cloudwatch_logs": [
         "_create_log_group", "_create_log_stream", "_log_groups", "_put_log_events",
     ],
-    "ministack.services.eventbridge": ["_ensure_default_bus", "_put_rule", "_rule_key", "_rules"],
+    "ministack.services.eventbridge": ["_ensure_default_bus", "_put_rule", "_put_targets", "_rule_key", "_rules"],
     "ministack.services.iam": [
         "_IAM_HANDLERS", "_access_keys", "_aws_managed_policies", "_make_aws_managed_record", "_p", "_roles", 
         "_xml",

@@ -74,11 +74,15 @@ class JobLog:
             self._due = time.monotonic() + INTERVAL
 
     def _create(self) -> None:
+        """Make the stream, and the group where it is missing.
+
+        SageMaker's documentation asks for logs:DescribeLogStreams in a job's role: it looks before it creates.
+        """
         create = {"logGroupName": GROUP, "logStreamName": self._stream}
         try:
-            self._logs.create_log_stream(**create)
+            self._logs.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=self._stream, limit=1)
         except self._logs.exceptions.ResourceNotFoundException:
             with suppress(self._logs.exceptions.ResourceAlreadyExistsException):  # another host was quicker
                 self._logs.create_log_group(logGroupName=GROUP)
-            self._logs.create_log_stream(**create)
+        self._logs.create_log_stream(**create)
         self._created = True
