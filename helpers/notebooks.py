@@ -8,6 +8,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -27,6 +28,7 @@ NOTEBOOKS = PROJECT / "notebooks"
 TEXT = NOTEBOOKS / "text"
 BUILD = PROJECT / "build" / "notebooks"
 CELL_SECONDS = 900
+_REUSED = re.compile(r"\bfound\b|already there|is reused")
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -73,7 +75,16 @@ def run(numbers: list[str]) -> int:
             nbformat.write(notebook, BUILD / f"{twin.stem}.ipynb")
         cells = sum(cell.cell_type == "code" for cell in notebook.cells)
         print(f" {cells} cells in {time.monotonic() - started:.1f} s")
+        for line in reused(notebook):
+            print(f"      {line}")
     return 0
+
+
+def reused(notebook: nbformat.NotebookNode) -> list[str]:
+    """Return what an executed notebook printed of things that were there before and were used again."""
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", ()))
+    lines = (line for output in outputs for line in output.get("text", "").splitlines())
+    return [line for line in lines if _REUSED.search(line)]
 
 
 def store() -> int:

@@ -76,7 +76,8 @@ def commit_and_push(folder: Path, message: str, *, branch: str = "main") -> Push
         for line in git("log", "--format=%T %H", branch, cwd=folder).splitlines():
             known, _, commit = line.partition(" ")
             if known == tree:
-                git("push", "--quiet", "origin", branch, cwd=folder)
+                if not git("for-each-ref", f"refs/remotes/origin/{branch}", "--contains", commit, cwd=folder):
+                    git("push", "--quiet", "origin", branch, cwd=folder)  # an earlier push did not get through
                 return Pushed(commit, new=False)
     git("commit", "--quiet", "--message", message, cwd=folder)
     git("push", "--quiet", "--set-upstream", "origin", branch, cwd=folder)

@@ -58,7 +58,7 @@ def table(s3: Any, bucket: str, repository: str, *, region: str) -> pd.DataFrame
     differs from the first run), the metrics, seconds (from the push's answer to the
     metrics) and usd (what these seconds cost on AWS, start-up not counted).
     Refused and unfinished runs are rows too, with empty metrics; a run that failed
-    or was stopped left no metrics, and stays "started".
+    or was stopped has "no metrics", as one that still runs.
     """
     commits = _commits(s3, bucket, repository)
     with ThreadPoolExecutor(READERS) as readers:
@@ -83,7 +83,7 @@ def _run(s3: Any, bucket: str, prefix: str, region: str) -> dict[str, Any] | Non
     return {
         "commit": answer["commit"],
         "author": answer.get("author", ""),
-        "status": "finished" if metrics else answer["status"],
+        "status": "finished" if metrics else "refused" if answer["status"] == "refused" else "no metrics",
         "started": objects["dispatch.json"],
         "experiment": experiment,
         "metrics": json.loads(metrics) if metrics else {},
@@ -163,7 +163,8 @@ def main() -> None:
     runs = table(boto3.client("s3"), workshop.bucket, repository, region=workshop.region)
     columns = ["experiment", "commit", "author", "status", "changed", "roc_auc", "accuracy", "seconds", "usd"]
     print(f"\nruns of {repository} (usd: what the seconds would cost on AWS, without starting instances)")
-    print(runs[[name for name in columns if name in runs]].round(3).to_string(index=False, na_rep=""))
+    shown = runs[[name for name in columns if name in runs]].round({"usd": 6} | dict.fromkeys(columns[5:8], 3))
+    print(shown.to_string(index=False, na_rep=""))
 
 
 if __name__ == "__main__":

@@ -88,3 +88,10 @@ def test_a_fresh_embedded_aws_leaves_no_trace_in_the_environment(monkeypatch, be
     assert os.environ.get("WORKSHOP_TARGET") == before
     assert "WORKSHOP_STATE_DIR" not in os.environ
     assert not folder.parent.exists()
+
+
+def test_what_was_used_again_is_told_from_what_was_made() -> None:
+    printed = "bucket: created\nrole: found, brought up to date\nC = 1: was pushed before, its run is reused, started\n"
+    cell = nbformat.v4.new_code_cell("…", outputs=[nbformat.v4.new_output("stream", text=printed)])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("a role was found"), cell])
+    assert notebooks.reused(notebook) == printed.splitlines()[1:]

@@ -120,7 +120,7 @@ def test_a_refused_yml_is_never_parsed(bucket):
 def test_a_run_that_stopped_half_way_stays_started_without_metrics(bucket):
     bucket.run("a" * 40, steps=("preprocess", "train"))
     (row,) = bucket.table().to_dict("records")
-    assert (row["status"], row["seconds"], row["usd"]) == ("started", None, None)
+    assert (row["status"], row["seconds"], row["usd"]) == ("no metrics", None, None)
 
 
 def test_a_commit_without_an_answer_yet_is_no_run(bucket):
