@@ -49,6 +49,7 @@ class Lab:
                 f"arn:aws:logs:*:*:log-group:{GROUP}*",
                 "logs:CreateLogGroup",
                 "logs:CreateLogStream",
+                "logs:DescribeLogStreams",
                 "logs:PutLogEvents",
             ),
         }
