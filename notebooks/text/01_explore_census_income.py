@@ -157,7 +157,8 @@ transformer = make_column_transformer(
     (OneHotEncoder(handle_unknown="ignore"), categories),
 )
 train_features, test_features = transformer.fit_transform(train), transformer.transform(test)
-print(f"{train_features.shape[1]} features, {train_features.nnz / len(train):.1f} of them not zero in a row")
+filled = train_features.nnz / len(train)
+print(f"{train_features.shape[1]} features, {filled:.1f} of them not zero in a row")
 
 # %% [markdown]
 # Eight columns became 69 features, nearly all of them zero in a given row. scikit-learn noticed and made a sparse
@@ -183,7 +184,9 @@ names = [name.split("__")[1].replace("_", ": ", 1) for name in transformer.get_f
 weights = pd.Series(model.coef_[0], index=names).sort_values()
 largest = pd.concat([weights.head(6), weights.tail(6)])
 figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
-axes.barh(largest.index, largest, color=["tab:orange" if weight < 0 else "tab:blue" for weight in largest])
+axes.barh(
+    largest.index, largest, color=["tab:orange" if weight < 0 else "tab:blue" for weight in largest]
+)
 axes.set(title="Weights towards a low and a high income", xlabel="weight")
 plt.show()
 
@@ -203,12 +206,21 @@ from sklearn import metrics
 
 probability = model.predict_proba(test_features)[:, 1]
 predicted = probability >= 0.5
+print(f"the model says 'above' of {predicted.sum():,} rows; {test_label.sum():,} are")
+
+# %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
 metrics.RocCurveDisplay.from_predictions(test_label, probability, ax=left, name="logistic regression")
 left.plot([0, 1], [0, 1], linestyle="dashed", color="silver")
 left.set_title("ROC curve")
 metrics.ConfusionMatrixDisplay.from_predictions(
-    test_label, predicted, ax=right, display_labels=["below", "above"], values_format=",d", colorbar=False, cmap="Blues"
+    test_label,
+    predicted,
+    ax=right,
+    display_labels=["below", "above"],
+    values_format=",d",
+    colorbar=False,
+    cmap="Blues",
 )
 right.set_title("Confusion matrix at 0.5")
 plt.show()
@@ -245,10 +257,14 @@ pd.Series(measured, name="test").round(3).to_frame()
 
 # %%
 assert len(table) == 68_285, f"{len(table):,} different rows: were the nine columns changed?"
-assert round(measured["roc_auc"], 3) == 0.843, "ROC-AUC differs: was the seed, the test's size or C changed?"
+assert round(measured["roc_auc"], 3) == 0.843, (
+    "ROC-AUC differs: was the seed, the test's size or C changed?"
+)
 assert round(measured["accuracy"], 3) == 0.753, "accuracy differs: was the threshold changed?"
 from_labels = metrics.roc_auc_score(test_label, predicted)
-assert round(from_labels, 3) == round(measured["balanced_accuracy"], 3) == 0.757, "from labels, both are the same"
+assert round(from_labels, 3) == round(measured["balanced_accuracy"], 3) == 0.757, (
+    "from labels, both are the same"
+)
 print("the same as the reference")
 
 # %% [markdown]

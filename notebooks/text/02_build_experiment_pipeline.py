@@ -34,7 +34,7 @@ import json
 
 import boto3
 
-from helpers import connect, dataset, diagrams, executions, functions, permissions, pipeline, roles, sdk, storage
+from helpers import connect, dataset, diagrams, functions, permissions, pipeline, roles, sdk, storage
 from helpers.propagation import retry_until_propagated
 
 workshop = connect()
@@ -49,8 +49,8 @@ MACHINE = workshop.name("preprocess-train-predict-evaluate")
 #   repository -- trigger --> dispatcher[Lambda dispatcher]
 #   dispatcher -- code, experiment.yml --> bucket[(S3 bucket)]
 #   dispatcher -- start --> machine[Step Functions]
-#   machine --> p[preprocess] --> t[train] --> d[predict] --> e[evaluate]
-#   e -- metrics.json --> bucket
+#   machine --> jobs["four jobs:<br/>preprocess, train,<br/>predict, evaluate"]
+#   jobs -- metrics.json --> bucket
 # ```
 #
 # Every resource has the workshop's prefix in its name and a tag, so that every cell finds it again, you can run any
@@ -74,7 +74,7 @@ try:
     print(f"policy {workshop.name('notebook')} attached: {len(statements)} statements")
 except iam.exceptions.ClientError as refused:
     print(
-        f"{refused.response['Error']['Code']}: this notebook may not change its own permissions; the next cell says what to do"
+        f"{refused.response['Error']['Code']}: this notebook may not change its permissions: see below"
     )
 
 # %% [markdown]
@@ -139,8 +139,8 @@ dispatcher_statements = [
      "Resource": [f"{bucket.arn}/runs/*", f"{bucket.arn}/dispatcher/*"]},
     {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": bucket.arn},
     {"Effect": "Allow",
-     "Action": ["codecommit:GetFile", "codecommit:GetCommit", "codecommit:GetDifferences", "codecommit:GetFolder",
-                "codecommit:GetBlob", "codecommit:PostCommentForComparedCommit"],
+     "Action": ["codecommit:GetFile", "codecommit:GetCommit", "codecommit:GetDifferences",
+                "codecommit:GetFolder", "codecommit:GetBlob", "codecommit:PostCommentForComparedCommit"],
      "Resource": repository["Arn"]},
     {"Effect": "Allow", "Action": "states:StartExecution",
      "Resource": f"arn:aws:states:{account}:stateMachine:{workshop.prefix}-*"},
@@ -211,7 +211,9 @@ print("trigger delivered:", tested["successfulExecutions"], "failed:", tested["f
 # it? Its log says; should a push ever go unanswered, this is where to look.
 
 # %%
-print(executions.wait_for_log(boto3.client("logs"), DISPATCHER, "trigger was only tested"))
+from helpers.executions import wait_for_log
+
+print(wait_for_log(boto3.client("logs"), DISPATCHER, "trigger was only tested"))
 
 # %% [markdown]
 # ## Step 6: a role for Step Functions, and one for the jobs
@@ -221,19 +223,28 @@ print(executions.wait_for_log(boto3.client("logs"), DISPATCHER, "trigger was onl
 
 # %%
 job_statements = [
-    {"Effect": "Allow", "Action": "s3:GetObject", "Resource": [f"{bucket.arn}/dataset/*", f"{bucket.arn}/runs/*"]},
+    {"Effect": "Allow", "Action": "s3:GetObject",
+     "Resource": [f"{bucket.arn}/dataset/*", f"{bucket.arn}/runs/*"]},
     {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"{bucket.arn}/runs/*"},
     {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": bucket.arn},
-    {"Effect": "Allow", "Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams",
-                                   "logs:PutLogEvents"],
+    {"Effect": "Allow",
+     "Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams",
+                "logs:PutLogEvents"],
      "Resource": f"arn:aws:logs:{account}:log-group:/aws/sagemaker/ProcessingJobs:*"},
     {"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"},
     {"Effect": "Allow", "Action": ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage",
                                    "ecr:GetDownloadUrlForLayer"],
      "Resource": f"arn:aws:ecr:{workshop.region}:*:repository/sagemaker-scikit-learn"},
 ]  # fmt: skip
-job_role = roles.ensure_role(iam, workshop.name("jobs"), trusted="sagemaker.amazonaws.com",
-                             statements=job_statements, tags=workshop.tag_list)  # fmt: skip
+
+# %%
+job_role = roles.ensure_role(
+    iam,
+    workshop.name("jobs"),
+    trusted="sagemaker.amazonaws.com",
+    statements=job_statements,
+    tags=workshop.tag_list,
+)
 print(job_role)
 
 # %% [markdown]
@@ -244,16 +255,23 @@ print(job_role)
 # %%
 machine_statements = [
     {"Effect": "Allow",
-     "Action": ["sagemaker:CreateProcessingJob", "sagemaker:DescribeProcessingJob", "sagemaker:StopProcessingJob",
-                "sagemaker:AddTags"],
+     "Action": ["sagemaker:CreateProcessingJob", "sagemaker:DescribeProcessingJob",
+                "sagemaker:StopProcessingJob", "sagemaker:AddTags"],
      "Resource": f"arn:aws:sagemaker:{account}:processing-job/{workshop.prefix}-*"},
     {"Effect": "Allow", "Action": "iam:PassRole", "Resource": job_role.arn,
      "Condition": {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}},
     {"Effect": "Allow", "Action": ["events:PutTargets", "events:PutRule", "events:DescribeRule"],
      "Resource": f"arn:aws:events:{account}:rule/{permissions.MANAGED_RULE}"},
 ]  # fmt: skip
-machine_role = roles.ensure_role(iam, workshop.name("states"), trusted="states.amazonaws.com",
-                                 statements=machine_statements, tags=workshop.tag_list)  # fmt: skip
+
+# %%
+machine_role = roles.ensure_role(
+    iam,
+    workshop.name("states"),
+    trusted="states.amazonaws.com",
+    statements=machine_statements,
+    tags=workshop.tag_list,
+)
 print(machine_role)
 
 # %% [markdown]
@@ -287,7 +305,9 @@ try:
     retry_until_propagated(lambda: states.update_state_machine(stateMachineArn=machine_arn, **settings))
     print(f"{MACHINE}: found, brought up to date")
 except states.exceptions.StateMachineDoesNotExist:
-    retry_until_propagated(lambda: states.create_state_machine(name=MACHINE, tags=workshop.state_tags, **settings))
+    retry_until_propagated(
+        lambda: states.create_state_machine(name=MACHINE, tags=workshop.state_tags, **settings)
+    )
     print(f"{MACHINE}: created")
 
 # %% [markdown]
@@ -307,10 +327,14 @@ print(image)
 
 # %%
 pushes_to = codecommit.get_repository_triggers(repositoryName=REPOSITORY)["triggers"]
-assert [trigger["destinationArn"] for trigger in pushes_to] == [function.arn], "step 5: the trigger is not there"
+assert [trigger["destinationArn"] for trigger in pushes_to] == [function.arn], (
+    "step 5: the trigger is not there"
+)
 described = states.describe_state_machine(stateMachineArn=machine_arn)
 assert described["roleArn"] == machine_role.arn, "step 7: the state machine has another role"
-assert list(json.loads(described["definition"])["States"])[:4] == list(pipeline.STEPS), "step 7: other states"
+assert list(json.loads(described["definition"])["States"])[:4] == list(pipeline.STEPS), (
+    "step 7: other states"
+)
 print("a push to main reaches the dispatcher, and the dispatcher a state machine of", *pipeline.STEPS)
 
 # %% [markdown]

@@ -30,7 +30,6 @@
 import sys
 
 sys.path[:0] = [".."]  # the project's folder, for `helpers`
-import shutil
 from pathlib import Path
 
 import boto3
@@ -41,7 +40,8 @@ from helpers import connect, executions, repository, runs, sdk
 workshop = connect()
 REPOSITORY = workshop.name(workshop.project)
 CLONE = workshop.work_dir / REPOSITORY
-s3, states, logs, codecommit = (boto3.client(name) for name in ("s3", "stepfunctions", "logs", "codecommit"))
+s3, states = boto3.client("s3"), boto3.client("stepfunctions")
+logs, codecommit = boto3.client("logs"), boto3.client("codecommit")
 
 # %% [markdown]
 # ## Clone the repository
@@ -62,6 +62,8 @@ print("branch:", repository.git("branch", "--show-current", cwd=CLONE))
 # job, so scripts may import each other.
 
 # %%
+import shutil
+
 for script in sorted(Path("../code").glob("*.py")):
     shutil.copy(script, CLONE / script.name)
 print(*sorted(path.name for path in CLONE.glob("*.py")), sep="\n")
@@ -98,7 +100,8 @@ def push(comment):
     (CLONE / "experiment.yml").write_text(yaml.safe_dump(experiment, sort_keys=False))
     pushed = repository.commit_and_push(CLONE, comment)
     answer = runs.wait_for_answer(s3, workshop.bucket, REPOSITORY, pushed.commit)
-    print(f"{comment}: {'pushed' if pushed.new else 'was pushed before, its run is reused'}, {answer['status']}")
+    how = "pushed" if pushed.new else "was pushed before, its run is reused"
+    print(f"{comment}: {how}, {answer['status']}")
     return pushed.commit, answer
 
 
@@ -111,7 +114,11 @@ first, answer = push("C = 1")
 
 # %%
 comment = repository.read_comments(codecommit, REPOSITORY, first)[0]
-print(comment.replace(first, "<commit>").replace(first[:12], "<commit>").replace(workshop.account_id, "<account>"))
+print(
+    comment.replace(first, "<commit>")
+    .replace(first[:12], "<commit>")
+    .replace(workshop.account_id, "<account>")
+)
 
 # %% [markdown]
 # ## Watch it run
@@ -227,7 +234,9 @@ assert round(metrics["roc_auc"], 3) == 0.843, (
     "the first run's ROC-AUC is not that of notebook 01: which argument differs?"
 )
 assert set(finished.experiment) >= {"C = 1", "C = 0.01"}, "compare at least two finished runs"
-assert finished.roc_auc.between(0.83, 0.85).all(), "a run is far off: look at its arguments in the table"
+assert finished.roc_auc.between(0.83, 0.85).all(), (
+    "a run is far off: look at its arguments in the table"
+)
 print(len(finished), "finished runs, all with a ROC-AUC near 0.84")
 
 # %% [markdown]
