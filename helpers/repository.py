@@ -40,9 +40,12 @@ def ensure_clone(url: str, folder: Path, *, author: str, email: str, branch: str
     embedded AWS, whose host is not Amazon's. A clone of a repository that was deleted
     and made anew since is replaced.
     """
+    # git also asks to store what it got, after each push: the CLI would take most of a second to do nothing.
+    ask = f"{shlex.quote(aws_command())} codecommit credential-helper --ignore-host-check get"
+    sign_in = f'!f() {{ test "$1" != get || {ask}; }}; f'
     settings = [
         ("credential.helper", ""),  # an empty one first: it sets the machine's own helpers aside
-        ("credential.helper", f"!{shlex.quote(aws_command())} codecommit credential-helper --ignore-host-check $@"),
+        ("credential.helper", sign_in),
         ("credential.UseHttpPath", "true"),
         ("user.name", author),
         ("user.email", email),

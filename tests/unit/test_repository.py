@@ -55,7 +55,7 @@ def test_git_asks_only_the_aws_cli_for_a_password(clone):
     settings = (clone / ".git" / "config").read_text().splitlines()
     helpers = [line.partition("=")[2].strip() for line in settings if line.strip().startswith("helper")]
     assert helpers[0] == "", "an empty helper sets the machine's own aside"
-    assert "codecommit credential-helper --ignore-host-check $@" in helpers[1]
+    assert "codecommit credential-helper --ignore-host-check get" in helpers[1]
     assert git("config", "--local", "credential.UseHttpPath", cwd=clone) == "true"
 
 
