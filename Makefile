@@ -56,4 +56,5 @@ stop:  ## stop the embedded AWS
 
 clean:  ## stop it and remove what the project made
 	@test ! -x $(RUN) || $(RUN) -m helpers.local_aws stop
-	@rm -rf .local_aws build .cache dataset/census-income.csv $(VENV)
+	@rm -rf .local_aws build .cache .mypy_cache .ruff_cache .pytest_cache dataset/census-income.csv $(VENV)
+	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -177,15 +177,16 @@ finished[["experiment", "changed", "roc_auc", "average_precision", "accuracy"]].
 #
 # ## Stop an experiment
 #
-# Started something that you no longer want? Stopping the execution stops the job that it waits for; you pay no more.
+# Three machines for a step that needs one: an expensive slip of the finger. Stopping the execution stops the job that it
+# waits for, on all three, and you pay no more.
 
 # %%
 experiment["train"]["args"] = ["--C", "1.0"]
-experiment["preprocess"]["args"] = ["--seed", "1"]
-_, answer = push("another split, not wanted after all")
+experiment["preprocess"]["InstanceCount"] = 3
+_, answer = push("three machines, by mistake")
 job = f"{answer['execution']}-preprocess-0"
 executions.wait_for_job(boto3.client("sagemaker"), job)
-states.stop_execution(executionArn=answer["executionArn"], cause="not wanted after all")
+states.stop_execution(executionArn=answer["executionArn"], cause="one machine is enough")
 print("execution:", executions.describe(states, answer["executionArn"]).status)
 
 # %%
@@ -198,7 +199,7 @@ print("its job:", stopped["ProcessingJobStatus"])
 # Two typing errors. Nothing starts, and the answer names every problem at once, each with its line.
 
 # %%
-experiment["preprocess"]["args"] = ["--test-size", "0.2"]
+experiment["preprocess"]["InstanceCount"] = 1
 experiment["train"]["InstanceType"] = "ml.t3.medum"
 experiment["predict"]["InstnceCount"] = experiment["predict"].pop("InstanceCount", 1)
 _, answer = push("two typing errors")
