@@ -12,12 +12,12 @@ from helpers.local_aws.wire import Site
 SERVICES = ("s3", "iam", "sts", "lambda", "states", "logs", "events")
 
 HOOKS = {
-    "ministack.app": ["app", "AUTH", "SERVICE_HANDLERS", "_reset_all_state"],
+    "ministack.app": ["app", "SERVICE_HANDLERS"],
     "ministack.core.iam_actions": ["extract_iam_action", "extract_resource_arn", "identity_denial_message"],
     "ministack.core.iam_evaluator": [
         "AuthError", "CredentialResolutionError", "EvalContext", "_gather_role_policies", "_gather_user_policies",
         "authenticate", "enforce", "evaluate", "evaluate_resource_policy", "is_root_access_key", "pin_signed_body",
-        "pin_signed_request", "resolve_credential", "resolve_principal",
+        "pin_signed_request", "resolve_credential",
     ],
     "ministack.core.router": ["extract_access_key_id"],
     "ministack.services.cloudwatch_logs": [
