@@ -306,3 +306,23 @@ def test_the_secret_of_a_functions_session_does_not_follow_from_its_name(embedde
         "AWS_SESSION_TOKEN": hashlib.sha256(f"token:{digest}".encode()).hexdigest(),
     }
     assert refused(embedded.client("sts", guessed).get_caller_identity)[0] == "InvalidClientTokenId"
+
+
+# --- tags at creation ---
+
+
+def test_creating_something_with_tags_needs_the_permission_to_tag(embedded: Any) -> None:
+    role = embedded.make_role([], service="lambda.amazonaws.com")
+    machine_role = embedded.make_role([], service="states.amazonaws.com")
+    creates = allow("lambda:CreateFunction states:CreateStateMachine codecommit:CreateRepository iam:PassRole")
+    client = acting(embedded, creates)
+    functions, states, codecommit = client("lambda"), client("stepfunctions"), client("codecommit")
+    settings = function_settings(name(), role, HANDLER)
+    machine = {"definition": ONE_PASS, "roleArn": machine_role}
+    tags = [{"key": "k", "value": "v"}]
+    assert is_denied(functions.create_function, "lambda:TagResource", **settings, Tags={"k": "v"})
+    assert is_denied(states.create_state_machine, "states:TagResource", name=name(), **machine, tags=tags)
+    assert is_denied(codecommit.create_repository, "codecommit:TagResource", repositoryName=name(), tags={"k": "v"})
+    functions.create_function(**settings)
+    states.create_state_machine(name=name(), **machine)
+    codecommit.create_repository(repositoryName=name())
