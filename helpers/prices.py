@@ -1,10 +1,8 @@
 """What SageMaker Processing costs on AWS. Prices change: look them up and edit the table.
 
-On-demand prices in US dollars an hour, as published on 2026-11-01 at
-https://aws.amazon.com/sagemaker/ai/pricing/ (Processing).
+On-demand prices in US dollars an hour, entered by hand on 2026-11-22, not fetched from AWS. The
+list to compare them with: https://aws.amazon.com/sagemaker/ai/pricing/ (Processing).
 """
-
-AS_OF = "2026-11-01"
 
 USD_PER_HOUR: dict[str, dict[str, float]] = {
     "us-east-1": {
@@ -17,7 +15,6 @@ USD_PER_HOUR: dict[str, dict[str, float]] = {
         "ml.c5.xlarge": 0.204,
     },
 }
-STEP_FUNCTIONS_USD_PER_1000_TRANSITIONS = 0.025
 
 
 def usd_per_hour(region: str, instance_type: str) -> float:

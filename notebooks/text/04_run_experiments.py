@@ -15,8 +15,8 @@
 #
 # Push code and an `experiment.yml`, watch the pipeline run, and compare what comes back.
 #
-# **For** the data scientist · **Time** 20 minutes · **Cost on AWS** about $0.03 (ten short processing jobs) ·
-# **Needs first** [02 · Build the experiment pipeline](02_build_experiment_pipeline.ipynb)
+# **For** the data scientist · **Time** 20 minutes ·
+# **Cost on AWS** about $0.05 (eleven short processing jobs) · **Needs first** [02 · Build the experiment pipeline](02_build_experiment_pipeline.ipynb)
 
 # %% [markdown]
 # **You will**
@@ -124,8 +124,8 @@ print(
 # ## Watch it run
 #
 # `follow` looks at the execution's history once a second and shows each state as it changes. On AWS an instance takes a
-# few minutes to start for each step; on the embedded AWS the whole run takes seconds. Interrupting the cell stops the
-# watching, not the run.
+# few minutes to start for each step, so that a run lasts about twenty and this notebook an hour and more; on the embedded
+# AWS the whole run takes seconds. Interrupting the cell stops the watching, not the run.
 
 # %%
 execution = executions.follow(states, answer["executionArn"])
