@@ -1,7 +1,7 @@
 """Step 3 of 4: let the model predict the test rows.
 
-reads   input/preprocess/test_{features.npz,labels.npy}
-        input/train/model.joblib
+reads   input/preprocess/test_{features.npz,labels.npy}, or rows/*.csv and split.json
+        input/train/model.joblib, and transformer.joblib if it is there
 writes  output/predictions.csv   label, prediction, probability
 """
 
@@ -11,8 +11,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import features
 import joblib
-import numpy as np
 import pandas as pd
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
@@ -20,9 +20,9 @@ from sklearn.linear_model import LogisticRegression
 log = logging.getLogger("predict")
 
 
-def predict(model: LogisticRegression, features: sparse.csr_matrix, *, threshold: float = 0.5) -> pd.DataFrame:
+def predict(model: LogisticRegression, matrix: sparse.csr_matrix, *, threshold: float = 0.5) -> pd.DataFrame:
     """Return the probability of a high income for each row, and 1 where it reaches ``threshold``."""
-    probability = model.predict_proba(features)[:, 1]
+    probability = model.predict_proba(matrix)[:, 1]
     return pd.DataFrame({"prediction": (probability >= threshold).astype(int), "probability": probability})
 
 
@@ -37,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     output = root / "output"
     output.mkdir(parents=True, exist_ok=True)
 
-    model = joblib.load(root / "input" / "train" / "model.joblib")
-    features = sparse.load_npz(root / "input" / "preprocess" / "test_features.npz")
-    predictions = predict(model, features, threshold=args.threshold)
-    predictions.insert(0, "label", np.load(root / "input" / "preprocess" / "test_labels.npy"))
+    trained = root / "input" / "train"
+    matrix, labels = features.read_test(root / "input" / "preprocess", trained)
+    predictions = predict(joblib.load(trained / "model.joblib"), matrix, threshold=args.threshold)
+    predictions.insert(0, "label", labels)
     predictions.to_csv(output / "predictions.csv", index=False)
     log.info("%d rows, %d predicted above 50,000 dollars", len(predictions), predictions["prediction"].sum())
 

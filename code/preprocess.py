@@ -1,34 +1,27 @@
 """Step 1 of 4: turn the census table into features.
 
-reads   input/census-income.csv
+reads   input/*.csv                        census-income.csv, or the parts of it
 writes  output/{train,test}_features.npz   sparse matrix, one row per person
         output/{train,test}_labels.npy     1 where the income is above 50,000 dollars a year
         output/transformer.joblib          the fitted transformer, for data to come
+
+On several hosts, where each sees only its shard of the parts, it writes
+        output/rows/*.csv                  the cleaned rows of each part
+        output/split.json                  how train and predict are to split them
 """
 
 import argparse
+import json
 import logging
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import features
 import joblib
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from sklearn.compose import ColumnTransformer
-from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, StandardScaler
-
-BINNED = ["age", "num persons worked for employer"]
-SCALED = ["capital gains", "capital losses", "dividends from stocks"]
-CATEGORIES = ["education", "major industry code", "class of worker"]
-LABEL = "income"
-CLASSES = ["- 50000.", "50000+."]
-
-COLUMNS = [*BINNED, *SCALED, *CATEGORIES, LABEL]
-TYPES = dict.fromkeys([*CATEGORIES, LABEL], "category")
 
 log = logging.getLogger("preprocess")
 
@@ -38,44 +31,29 @@ def load(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: it is the experiment's input data")
     present = pd.read_csv(path, nrows=0, skipinitialspace=True).columns
-    if missing := [name for name in COLUMNS if name not in present]:
+    if missing := [name for name in features.COLUMNS if name not in present]:
         raise ValueError(f"{path} has no column {', '.join(map(repr, missing))}")
-    table = pd.read_csv(path, usecols=COLUMNS, dtype=TYPES, skipinitialspace=True)
-    return table[COLUMNS].dropna().drop_duplicates(ignore_index=True)
+    table = pd.read_csv(path, usecols=features.COLUMNS, dtype=features.TYPES, skipinitialspace=True)
+    return table[features.COLUMNS].dropna().drop_duplicates(ignore_index=True)
 
 
-def labels(table: pd.DataFrame) -> np.ndarray:
-    """Return 1 for an income above 50,000 dollars and 0 below."""
-    if unknown := sorted(set(table[LABEL].unique()) - set(CLASSES)):
-        raise ValueError(f"column {LABEL!r} holds {unknown}: expected {CLASSES}")
-    return (table[LABEL] == CLASSES[1]).to_numpy(dtype=np.int8)
+def hosts(root: Path) -> list[str]:
+    """Return the names of all hosts of this job: one where SageMaker wrote no resourceconfig.json."""
+    config = root.parent / "config" / "resourceconfig.json"
+    return json.loads(config.read_text())["hosts"] if config.exists() else ["algo-1"]
 
 
-def make_transformer() -> ColumnTransformer:
-    """Return the unfitted transformer: bins, scaled amounts, one column per category."""
-    bins = KBinsDiscretizer(n_bins=10, encode="onehot", strategy="quantile", subsample=None)
-    if "quantile_method" in bins.get_params():  # scikit-learn 1.7 and later; older ones are always linear
-        bins.set_params(quantile_method="linear")
-    return ColumnTransformer(
-        [
-            ("bins", bins, BINNED),
-            ("amounts", StandardScaler(), SCALED),
-            ("categories", OneHotEncoder(handle_unknown="ignore"), CATEGORIES),
-        ],
-        sparse_threshold=1.0,  # nine values in ten are zero: sparse is smaller, and training on it five times faster
-    )
-
-
-def transform(
-    train: pd.DataFrame, test: pd.DataFrame
-) -> tuple[ColumnTransformer, sparse.csr_matrix, sparse.csr_matrix]:
-    """Fit the transformer on ``train`` only; return it and the features of both tables."""
-    transformer = make_transformer()
-    with warnings.catch_warnings():
-        # Seven different numbers of persons do not fill ten bins: that some are merged is expected.
-        warnings.filterwarnings("ignore", message="Bins whose width are too small", category=UserWarning)
-        train_features = transformer.fit_transform(train)
-    return transformer, sparse.csr_matrix(train_features), sparse.csr_matrix(transformer.transform(test))
+def write_features(table: pd.DataFrame, output: Path, *, test_size: float, seed: int) -> None:
+    """Split the rows, fit the transformer on those to train, and write the features of both."""
+    train, test = features.split(table, test_size=test_size, seed=seed)
+    log.info("%d different rows: %d to train, %d to test", len(table), len(train), len(test))
+    transformer, train_features = features.fit(train)
+    test_features = sparse.csr_matrix(transformer.transform(test))
+    log.info("%d features", train_features.shape[1])
+    for name, rows, matrix in (("train", train, train_features), ("test", test, test_features)):
+        sparse.save_npz(output / f"{name}_features.npz", matrix, compressed=False)
+        np.save(output / f"{name}_labels.npy", features.labels(rows))
+    joblib.dump(transformer, output / "transformer.joblib")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -90,16 +68,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     output = root / "output"
     output.mkdir(parents=True, exist_ok=True)
 
-    table = load(root / "input" / "census-income.csv")
-    train, test = train_test_split(table, test_size=args.test_size, random_state=args.seed)
-    log.info("%d different rows: %d to train, %d to test", len(table), len(train), len(test))
-    transformer, train_features, test_features = transform(train, test)
-    log.info("%d features", train_features.shape[1])
-
-    for name, rows, features in (("train", train, train_features), ("test", test, test_features)):
-        sparse.save_npz(output / f"{name}_features.npz", features, compressed=False)
-        np.save(output / f"{name}_labels.npy", labels(rows))
-    joblib.dump(transformer, output / "transformer.joblib")
+    files = sorted((root / "input").glob("*.csv"))
+    how = {"test_size": args.test_size, "seed": args.seed}
+    if len(hosts(root)) > 1:
+        tables = {file.name: load(file) for file in files}
+        log.info("%d parts, %d different rows", len(tables), sum(map(len, tables.values())))
+        features.save_rows(tables, output, **how)
+    else:
+        table = features.combine([load(file) for file in files or [root / "input" / "census-income.csv"]])
+        write_features(table, output, **how)
 
 
 if __name__ == "__main__":

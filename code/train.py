@@ -1,7 +1,8 @@
 """Step 2 of 4: fit a logistic regression.
 
-reads   input/preprocess/train_{features.npz,labels.npy}
+reads   input/preprocess/train_{features.npz,labels.npy}, or rows/*.csv and split.json
 writes  output/model.joblib
+        output/transformer.joblib   only after several hosts preprocessed: fitted here
 """
 
 import argparse
@@ -10,6 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import features
 import joblib
 import numpy as np
 from scipy import sparse
@@ -19,15 +21,15 @@ log = logging.getLogger("train")
 
 
 def fit(
-    features: sparse.csr_matrix, labels: np.ndarray, *, c: float = 1.0, weight: str = "balanced", iterations: int = 1000
+    matrix: sparse.csr_matrix, labels: np.ndarray, *, c: float = 1.0, weight: str = "balanced", iterations: int = 1000
 ) -> LogisticRegression:
-    """Return a logistic regression fitted to the features.
+    """Return a logistic regression fitted to the features in ``matrix``.
 
     A smaller ``c`` means more regularization. Weight "balanced" lets the rare class count as much
     as the frequent one.
     """
     model = LogisticRegression(C=c, class_weight=None if weight == "none" else weight, max_iter=iterations)
-    return model.fit(features, labels)
+    return model.fit(matrix, labels)
 
 
 def positive(text: str) -> float:
@@ -51,11 +53,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     output = root / "output"
     output.mkdir(parents=True, exist_ok=True)
 
-    features = sparse.load_npz(root / "input" / "preprocess" / "train_features.npz")
-    labels = np.load(root / "input" / "preprocess" / "train_labels.npy")
-    model = fit(features, labels, c=args.C, weight=args.class_weight, iterations=args.max_iter)
-    log.info("%d rows, %d features, C=%g: %d iterations", *features.shape, args.C, model.n_iter_[0])
+    matrix, labels, transformer = features.read_train(root / "input" / "preprocess")
+    model = fit(matrix, labels, c=args.C, weight=args.class_weight, iterations=args.max_iter)
+    log.info("%d rows, %d features, C=%g: %d iterations", *matrix.shape, args.C, model.n_iter_[0])
     joblib.dump(model, output / "model.joblib")
+    if transformer is not None:
+        joblib.dump(transformer, output / "transformer.joblib")
 
 
 if __name__ == "__main__":

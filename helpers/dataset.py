@@ -141,6 +141,23 @@ def fetch(archive: Path | None = None, *, folder: Path = FOLDER) -> Path:
     return path(folder)
 
 
+def write_parts(table: Path, folder: Path, count: int) -> list[Path]:
+    """Write ``table`` as ``count`` files of about the same size, each with the header. Returns them in order.
+
+    Put together in the order of their names they are the table again. Raises ValueError when there
+    are more parts than rows.
+    """
+    with table.open("rb") as stream:
+        header, *lines = stream.readlines()
+    if not 1 <= count <= len(lines):
+        raise ValueError(f"{table} has {len(lines):,} rows: it cannot be cut into {count} parts")
+    parts = [folder / f"part-{number:0{len(str(count))}}.csv" for number in range(1, count + 1)]
+    for number, part in enumerate(parts):
+        rows = lines[number * len(lines) // count : (number + 1) * len(lines) // count]
+        part.write_bytes(header + b"".join(rows))
+    return parts
+
+
 def write_sample(target: Path, *, rows: int = SAMPLE_ROWS, seed: int = SAMPLE_SEED) -> None:
     """Write a sample of the full data set, stratified on income, in the file's order.
 

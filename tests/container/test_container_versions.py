@@ -16,6 +16,7 @@ REQUIREMENTS = Path(__file__).with_name("requirements-1.4-2.txt")
 # One process runs the four steps, so that pandas and scikit-learn are imported once.
 RUN_STEPS = """
 import os, runpy, sys
+sys.path.insert(0, sys.argv[1])  # as Python does for a script that it runs
 for step in ("preprocess", "train", "predict", "evaluate"):
     os.environ["PROCESSING_DIR"] = os.path.join(sys.argv[2], step)
     script = os.path.join(sys.argv[1], step + ".py")

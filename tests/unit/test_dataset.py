@@ -126,3 +126,21 @@ def test_the_command_explains_an_archive_that_is_not_there(tmp_path, capsys):
         assert "already there" in capsys.readouterr().out
     with pytest.raises(dataset.DatasetError, match="No such file"):
         dataset.fetch(tmp_path / "nowhere.tar.gz", folder=tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_the_parts_of_a_table_are_the_table(tmp_path, count):
+    parts = dataset.write_parts(dataset.sample_path(), tmp_path, count)
+    assert len(parts) == count
+    assert parts == sorted(tmp_path.iterdir())
+    header, rows = dataset.sample_path().read_bytes().split(b"\n", 1)
+    read = [part.read_bytes().split(b"\n", 1) for part in parts]
+    assert {first for first, _ in read} == {header}
+    assert b"".join(rest for _, rest in read) == rows
+    sizes = [rest.count(b"\n") for _, rest in read]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_more_parts_than_rows_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="2,000 rows: it cannot be cut into 2001 parts"):
+        dataset.write_parts(dataset.sample_path(), tmp_path, 2001)

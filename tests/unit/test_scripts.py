@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -18,6 +19,7 @@ from helpers import dataset
 
 CODE = Path(__file__).resolve().parents[2] / "code"
 STEPS = ("preprocess", "train", "predict", "evaluate")
+sys.path.insert(0, str(CODE))  # where Python looks first when it runs a script: for the module that the scripts share
 
 
 def script(name: str):
@@ -30,6 +32,7 @@ def script(name: str):
 
 
 preprocess, train, predict, evaluate = map(script, STEPS)
+features = sys.modules["features"]
 
 
 @pytest.fixture
@@ -133,7 +136,7 @@ def test_missing_columns_are_named(tmp_path):
 
 def test_an_unknown_income_class_is_named():
     with pytest.raises(ValueError, match=r"column 'income' holds \['lots'\]"):
-        preprocess.labels(census(income="lots"))
+        features.labels(census(income="lots"))
 
 
 def test_repeated_and_incomplete_rows_are_dropped(tmp_path):
@@ -156,18 +159,81 @@ def test_an_output_that_an_earlier_step_did_not_write_is_named(step, tmp_path, m
 def test_the_saved_transformer_takes_people_that_it_never_saw(experiment):
     done = experiment()
     transformer = joblib.load(done["preprocess"] / "transformer.joblib")
-    features = transformer.transform(census(education="School of life", age=120))
-    assert features.shape == (2, sparse.load_npz(done["preprocess"] / "train_features.npz").shape[1])
-    probabilities = joblib.load(done["train"] / "model.joblib").predict_proba(features)[:, 1]
+    matrix = transformer.transform(census(education="School of life", age=120))
+    assert matrix.shape == (2, sparse.load_npz(done["preprocess"] / "train_features.npz").shape[1])
+    probabilities = joblib.load(done["train"] / "model.joblib").predict_proba(matrix)[:, 1]
     assert ((probabilities > 0) & (probabilities < 1)).all()
 
 
-def test_the_transformer_learns_nothing_from_the_test_rows():
+def test_the_transformer_learns_nothing_from_the_test_rows(tmp_path):
     table = preprocess.load(dataset.sample_path())
-    rows, others = table.iloc[:600], table.iloc[600:]
-    with_them = preprocess.transform(rows, others)[1]
-    without = preprocess.transform(rows, others.assign(**{"capital gains": 10**6}))[1]
-    assert (with_them != without).nnz == 0
+    train_rows, test_rows = features.split(table, test_size=0.2, seed=0)
+    changed = table.copy()
+    changed.loc[test_rows.index, "capital gains"] = 10**6
+    for name, rows in (("as it is", table), ("changed", changed)):
+        (tmp_path / name).mkdir()
+        preprocess.write_features(rows, tmp_path / name, test_size=0.2, seed=0)
+    matrices = [sparse.load_npz(tmp_path / name / "train_features.npz") for name in ("as it is", "changed")]
+    assert (matrices[0] != matrices[1]).nnz == 0
+    assert len(train_rows) == matrices[0].shape[0]
+
+
+@pytest.fixture
+def parts(tmp_path) -> list[Path]:
+    """The sample as five parts, in the order of their names; some rows stand in several parts."""
+    table = pd.read_csv(dataset.sample_path(), skipinitialspace=True)
+    (tmp_path / "parts").mkdir()
+    paths = [tmp_path / "parts" / f"part-{number}.csv" for number in range(5)]
+    for number, path in enumerate(paths):
+        table.iloc[number * 400 : number * 400 + 450].to_csv(path, index=False)
+    return paths
+
+
+def preprocess_on(count: int, parts: list[Path], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Preprocess ``parts`` on ``count`` hosts, shared as ShardedByS3Key does; return what S3 holds afterwards."""
+    together = folder / "s3"
+    names = [f"algo-{number + 1}" for number in range(count)]
+    for number, name in enumerate(names):
+        root = folder / name / "processing"
+        (root / "input").mkdir(parents=True)
+        for part in parts[number::count]:
+            (root / "input" / part.name).symlink_to(part)
+        (root.parent / "config").mkdir()
+        config = {"current_host": name, "hosts": names}
+        (root.parent / "config" / "resourceconfig.json").write_text(json.dumps(config))
+        monkeypatch.setenv("PROCESSING_DIR", str(root))
+        preprocess.main([])
+        shutil.copytree(root / "output", together, dirs_exist_ok=True)
+    return together
+
+
+@pytest.mark.parametrize("count", [2, 4, 7])  # with seven hosts two have no part
+def test_several_hosts_give_what_one_host_gives(count, parts, step, tmp_path, monkeypatch):
+    results = {}
+    for hosts in (1, count):
+        done = {"preprocess": preprocess_on(hosts, parts, tmp_path / str(hosts), monkeypatch)}
+        for name, module in (("train", train), ("predict", predict), ("evaluate", evaluate)):
+            done[name] = step(module, **done)
+        results[hosts] = done
+    assert (results[1]["preprocess"] / "train_features.npz").exists()
+    assert not (results[count]["preprocess"] / "train_features.npz").exists()
+    for name, file in (("predict", "predictions.csv"), ("evaluate", "metrics.json")):
+        assert (results[1][name] / file).read_bytes() == (results[count][name] / file).read_bytes()
+    places = (results[1]["preprocess"], results[count]["train"])
+    transformers = [joblib.load(place / "transformer.joblib") for place in places]
+    assert len({tuple(transformer.get_feature_names_out()) for transformer in transformers}) == 1
+
+
+def test_parts_of_the_data_set_give_what_the_whole_gives(step, tmp_path):
+    table = pd.read_csv(dataset.sample_path(), skipinitialspace=True)
+    for number in range(4):
+        table.iloc[number * 500 : number * 500 + 500].to_csv(tmp_path / f"part-{number}.csv", index=False)
+    whole = step(preprocess, census_income=dataset.sample_path())
+    in_parts = step(preprocess, **{f"part-{number}.csv": tmp_path / f"part-{number}.csv" for number in range(4)})
+    for file in ("train_labels.npy", "test_labels.npy"):
+        assert (whole / file).read_bytes() == (in_parts / file).read_bytes()
+    matrices = [sparse.load_npz(folder / "train_features.npz") for folder in (whole, in_parts)]
+    assert (matrices[0] != matrices[1]).nnz == 0
 
 
 def test_metrics_of_known_predictions():
