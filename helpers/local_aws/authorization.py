@@ -93,7 +93,7 @@ def _states(request: Request, role_arn: Callable[[str], str | None]) -> str | No
     del role_arn
     if request.operation == "CreateActivity":
         return request.arn(f"activity:{request.member('name')}")
-    return request.member("resourceArn") or None
+    return request.member("resourceArn") or request.member("mapRunArn") or None
 
 
 def _lambda(request: Request, role_arn: Callable[[str], str | None]) -> str | None:

@@ -58,6 +58,12 @@ def test_tags_of_a_state_machine_are_checked_on_it():
     assert resource("states", "ListStateMachines", {}) is None
 
 
+@pytest.mark.parametrize("operation", ["DescribeMapRun", "UpdateMapRun", "ListExecutions"])
+def test_calls_about_a_map_run_are_checked_on_it(operation):
+    run = arn("states", "mapRun:m/label:id")
+    assert resource("states", operation, {"mapRunArn": run}) == run
+
+
 @pytest.mark.parametrize(
     ("operation", "body", "expected"),
     [

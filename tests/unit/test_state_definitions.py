@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from statelint.linter import Linter
 
-from helpers.local_aws.states.definition import is_intrinsic, is_path, problems, task_resources
+from helpers.local_aws.states.definition import is_intrinsic, is_path, problems
+from helpers.local_aws.states.tasks import task_resources
 
 LAMBDA = "arn:aws:lambda:us-east-1:123456789012:function:f"
 PROCESSING = "arn:aws:states:::sagemaker:createProcessingJob.sync"

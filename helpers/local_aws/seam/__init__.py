@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from helpers.local_aws.lambdas import Functions
+from helpers.local_aws.seam import memory
 from helpers.local_aws.seam.executions import ExecutionHooks
 from helpers.local_aws.seam.functions import FunctionHooks
 from helpers.local_aws.seam.hooks import HOOKS, SERVICES, Ministack, check_hooks, configure
@@ -38,6 +39,7 @@ class Seam:
     def install(self, functions: Functions, processing: ProcessingTasks) -> None:
         """Run functions in our workers, and processing jobs as tasks of executions."""
         self._functions.install(functions)
+        memory.install(self._ministack)
         ExecutionHooks(self._site, self._ministack, self.identity).install(processing)
 
     async def bootstrap_call(self, service: str, form: str) -> None:

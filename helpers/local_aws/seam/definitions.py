@@ -24,7 +24,7 @@ class DefinitionHooks:
             if text is not None and (problems := asl.problems(text)):
                 raise AwsError("InvalidDefinition", f"Invalid State Machine Definition: '{', '.join(problems)}'")
             if text is not None:
-                tasks.require_supported(tasks.resources_in(json.loads(text)))
+                tasks.require_supported(json.loads(text))
             known = self._ministack.states._state_machines.get(data.get("stateMachineArn", "")) or {}
             role_arn = data.get("roleArn") or known.get("roleArn", "")
             if "roleArn" in data:
@@ -39,7 +39,7 @@ class DefinitionHooks:
                     "Neither the global service principal states.amazonaws.com, nor the regional one is authorized "
                     "to assume the provided role.",
                 )
-            if text is not None and tasks.needs_managed_rule(asl.task_resources(text)):
+            if text is not None and tasks.needs_managed_rule(tasks.task_resources(text)):
                 self._ensure_managed_rule(role_arn)
 
         for name in ("_create_state_machine", "_update_state_machine"):

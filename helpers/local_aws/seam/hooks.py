@@ -12,8 +12,10 @@ from helpers.local_aws.wire import Site
 SERVICES = ("s3", "iam", "sts", "lambda", "states", "logs", "events")
 
 HOOKS = {
-    "ministack.app": ["app", "SERVICE_HANDLERS"],
-    "ministack.core.iam_actions": ["extract_iam_action", "extract_resource_arn", "identity_denial_message"],
+    "ministack.app": ["SERVICE_HANDLERS", "app", "call_service_handler_sync"],
+    "ministack.core.iam_actions": [
+        "extract_iam_action", "extract_resource_arn", "identity_denial_message", "s3_service_context",
+    ],
     "ministack.core.iam_evaluator": [
         "AuthError", "CredentialResolutionError", "EvalContext", "_gather_role_policies", "_gather_user_policies",
         "authenticate", "enforce", "evaluate", "evaluate_resource_policy", "is_root_access_key", "pin_signed_body",
@@ -21,9 +23,12 @@ HOOKS = {
     ],
     "ministack.core.router": ["extract_access_key_id"],
     "ministack.services.cloudwatch_logs": [
-        "_create_log_group", "_create_log_stream", "_log_groups", "_put_log_events",
+        "_build_log_record", "_create_log_group", "_create_log_stream", "_log_groups", "_log_records",
+        "_put_log_events",
     ],
-    "ministack.services.eventbridge": ["_ensure_default_bus", "_put_rule", "_put_targets", "_rule_key", "_rules"],
+    "ministack.services.eventbridge": [
+        "_ensure_default_bus", "_events_log_list", "_put_rule", "_put_targets", "_rule_key", "_rules",
+    ],
     "ministack.services.iam": [
         "_IAM_HANDLERS", "_access_keys", "_aws_managed_policies", "_make_aws_managed_record", "_p", "_roles", 
         "_xml",
@@ -32,11 +37,19 @@ HOOKS = {
         "_create_function", "_execute_function_dispatch", "_get_func_record_for_ref", "_update_config",
         "invoke_async_with_retry",
     ],
+    "ministack.services.s3": [
+        "_buckets", "_collect_list_entries", "_create_bucket", "handle_request", "load_persisted_state",
+    ],
     "ministack.services.stepfunctions": [
-        "_ExecutionError", "_SERVICE_DISPATCH", "_add_event", "_call_lambda", "_create_state_machine",
-        "_emit_execution_status_event", "_error_matches", "_execute_task", "_executions", "_fail_execution",
-        "_invoke_resource", "_invoke_resource_with_timeout", "_start_execution", "_state_machines", "_stop_execution",
-        "_update_state_machine", "_validate_state_machine_definition", "now_iso",
+        "_ExecutionError", "_apply_catcher", "_apply_input_path", "_apply_jsonata_arguments", "_apply_jsonata_output",
+        "_apply_jsonata_template", "_apply_output_path", "_apply_parameters", "_apply_result_path",
+        "_apply_state_assign", "_call_lambda", "_create_state_machine", "_emit_execution_status_event",
+        "_error_matches", "_execute_choice", "_execute_pass", "_executions", "_fail_execution", "_fail_state_error",
+        "_find_matching_catcher", "_find_matching_retrier", "_invoke_resource", "_invoke_resource_with_timeout",
+        "_invoke_with_callback", "_jsonata_state_field", "_jsonata_wait_seconds", "_jsonata_wait_timestamp",
+        "_map_runs", "_next_or_end", "_resolve_params_obj", "_resolve_path_or_ctx", "_run_execution",
+        "_start_execution", "_state_machines", "_state_query_language", "_stop_execution", "_task_tokens",
+        "_update_state_machine", "_validate_state_machine_definition", "load_persisted_state", "new_uuid", "now_iso",
     ],
     "ministack.services.sts": ["_sessions", "get_state", "load_persisted_state", "register_session"],
 }  # fmt: skip
@@ -94,5 +107,6 @@ class Ministack:
         self.sts: Any = importlib.import_module("ministack.services.sts")
         self.functions: Any = importlib.import_module("ministack.services.lambda_svc")
         self.logs: Any = importlib.import_module("ministack.services.cloudwatch_logs")
+        self.s3: Any = importlib.import_module("ministack.services.s3")
         self.states: Any = importlib.import_module("ministack.services.stepfunctions")
         self.events: Any = importlib.import_module("ministack.services.eventbridge")

@@ -3,6 +3,7 @@
 import contextvars
 import json
 import secrets
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,8 @@ REFUSED_ACTIONS = {
     "s3:PutReplicationConfiguration",
 }  # fmt: skip
 
+SESSION_SECONDS = 24 * 3600
+
 
 class Identity:
     """ministack's IAM and STS: no key is root, no action passes unchecked, and resources are AWS's."""
@@ -31,6 +34,9 @@ class Identity:
         """Put the hooks in."""
         self.site, self.ministack = site, ministack
         self._requester: contextvars.ContextVar[str] = contextvars.ContextVar("requester", default="")
+        # What ``assume`` gave out: until when it is given out again, by role, service and session name.
+        self._held: dict[tuple[str, str, str, str], tuple[float, dict[str, str]]] = {}
+        self._held_lock = threading.Lock()
         self._install_identity()
         self._keep_sessions()
         self._add_managed_policies()
@@ -62,31 +68,51 @@ class Identity:
     def assume(self, role_arn: str, service: str, session_name: str) -> dict[str, str]:
         """Return credentials of ``service`` acting in a role, as AWS_* variables.
 
+        Whoever asks again for the same gets the same, good for half a session's life at least.
         Raises AwsError (AccessDenied) when the role does not exist or does not trust the service.
         """
+        known = self._assumable(role_arn, service)
+        wanted = (role_arn, known["RoleId"], service, session_name)
+        with self._held_lock:
+            renewed, credentials = self._held.get(wanted, (0.0, {}))
+            if renewed < time.time() or credentials["AWS_ACCESS_KEY_ID"] not in self.ministack.sts._sessions:
+                credentials = self._register(known, session_name)
+                self._held = {key: held for key, held in self._held.items() if held[0] > time.time()}
+                self._held[wanted] = time.time() + SESSION_SECONDS / 2, credentials
+        return dict(credentials)
+
+    def role_caller(self, role_arn: str, service: str, session_name: str) -> Caller:
+        """Return ``service`` acting in a role, for calls made inside this process. Raises AwsError."""
+        key = self.assume(role_arn, service, session_name)["AWS_ACCESS_KEY_ID"]
+        return self.caller(key, self._session_arn(role_arn, session_name))
+
+    def open_session(self, role_arn: str, service: str, session_name: str) -> "RoleSession":
+        """Return a session of ``service`` in a role that ends when it is closed."""
+        return RoleSession(self, role_arn, service, session_name)
+
+    def _assumable(self, role_arn: str, service: str) -> dict[str, Any]:
         known = self._role(role_arn)
         if known is None or not self.trusts(role_arn, service):
             raise AwsError("AccessDenied", f"{service} is not authorized to perform: sts:AssumeRole on {role_arn}", 403)
-        role = role_arn.rpartition("/")[2]
+        return known
+
+    def _register(self, role: dict[str, Any], session_name: str) -> dict[str, str]:
         key = f"ASIA{secrets.token_hex(8).upper()}"
         secret, token = secrets.token_urlsafe(30), secrets.token_urlsafe(48)
         self.ministack.sts.register_session(
             key,
             {
-                "Arn": f"arn:aws:sts::{self.site.account_id}:assumed-role/{role}/{session_name}",
-                "UserId": f"{known['RoleId']}:{session_name}",
+                "Arn": self._session_arn(role["Arn"], session_name),
+                "UserId": f"{role['RoleId']}:{session_name}",
                 "SecretAccessKey": secret,
                 "SessionToken": token,
-                "Expiration": time.time() + 12 * 3600,
+                "Expiration": time.time() + SESSION_SECONDS,
             },
         )
         return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": token}
 
-    def role_caller(self, role_arn: str, service: str, session_name: str) -> Caller:
-        """Return ``service`` acting in a role, for calls made inside this process. Raises AwsError."""
-        key = self.assume(role_arn, service, session_name)["AWS_ACCESS_KEY_ID"]
-        role = role_arn.rpartition("/")[2]
-        return self.caller(key, f"arn:aws:sts::{self.site.account_id}:assumed-role/{role}/{session_name}")
+    def _session_arn(self, role_arn: str, session_name: str) -> str:
+        return f"arn:aws:sts::{self.site.account_id}:assumed-role/{role_arn.rpartition('/')[2]}/{session_name}"
 
     def require_of_requester(self, permission: Permission) -> None:
         """Ask for one more permission of whoever made the request that is being served. Raises AwsError."""
@@ -194,3 +220,29 @@ class Identity:
             full = f"{path.strip('/')}/{name}".lstrip("/")
             record = self.ministack.iam._make_aws_managed_record(full, json.dumps(document))
             self.ministack.iam._aws_managed_policies[record["Arn"]] = record
+
+
+class RoleSession:
+    """A service acting in a role for one piece of work, such as an execution: one session, however many calls."""
+
+    def __init__(self, identity: Identity, role_arn: str, service: str, session_name: str) -> None:
+        self.role_arn = role_arn
+        self._identity, self._service, self._name = identity, service, session_name
+        self._lock = threading.Lock()
+        self._key, self._until = "", 0.0
+
+    def caller(self) -> Caller:
+        """Return the role as it is now. Raises AwsError when it is gone or no longer trusts the service."""
+        identity = self._identity
+        role = identity._assumable(self.role_arn, self._service)
+        with self._lock:
+            if self._until < time.time():  # half of its life: calls that are under way may take the other half
+                self._key = identity._register(role, self._name)["AWS_ACCESS_KEY_ID"]
+                self._until = time.time() + SESSION_SECONDS / 2
+            return identity.caller(self._key, identity._session_arn(self.role_arn, self._name))
+
+    def close(self) -> None:
+        """End the session: its credentials are no more."""
+        with self._lock:
+            self._identity.ministack.sts._sessions.pop(self._key, None)
+            self._until = 0.0

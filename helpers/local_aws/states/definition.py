@@ -187,21 +187,6 @@ def problems(definition: str) -> list[str]:
     return check.found
 
 
-def task_resources(definition: str) -> set[str]:
-    """Return the Resource of every Task state, nested ones included. Raises ValueError if it is not JSON."""
-
-    def walk(value: Any) -> Iterator[str]:
-        if isinstance(value, dict):
-            if value.get("Type") == "Task" and isinstance(value.get("Resource"), str):
-                yield value["Resource"]
-            value = list(value.values())
-        if isinstance(value, list):
-            for item in value:
-                yield from walk(item)
-
-    return set(walk(json.loads(definition)))
-
-
 class _Check:
     def __init__(self) -> None:
         self.found: list[str] = []
@@ -338,6 +323,17 @@ class _Check:
         for name in ("ItemProcessor", "Iterator"):
             if kind == "Map" and isinstance(state.get(name), dict):
                 self.machine(state[name], f"{path}/{name}", MACHINE | {"ProcessorConfig"}, language)
+                self.processor(state[name].get("ProcessorConfig"), f"{path}/{name}/ProcessorConfig")
+
+    def processor(self, config: Any, path: str) -> None:
+        """Check how a Map says that its items run. Items that are executions of their own need a type."""
+        config = config if isinstance(config, dict) else {}
+        valid, words = _among("INLINE", "DISTRIBUTED")
+        if not valid(config.get("Mode", "INLINE")):
+            self.report(f"{path}/Mode", words)
+        valid, words = _among("STANDARD", "EXPRESS")
+        if config.get("Mode") == "DISTRIBUTED" and not valid(config.get("ExecutionType")):
+            self.report(f"{path}/ExecutionType", words)
 
     def handlers(self, value: Any, path: str, allowed: set[str], required: list[str], language: str) -> None:
         if value == []:  # taken by AWS: nothing to retry, nothing to catch

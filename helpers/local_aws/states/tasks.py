@@ -1,32 +1,42 @@
-"""Step Functions' optimized integration with SageMaker Processing.
+"""What a task may call, and Step Functions' optimized integration with SageMaker Processing.
 
 ``sagemaker:createProcessingJob`` returns when the job is created;
 ``sagemaker:createProcessingJob.sync`` when it has ended. Every call is made as
 the state machine's role, so its policy decides, as on AWS.
 """
 
+import datetime as dt
 import json
 import logging
-import threading
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from helpers.local_aws.sagemaker import SageMaker
-from helpers.local_aws.wire import AwsError, Caller, Params, Permission, Site, dump
+from helpers.local_aws.states import maps
+from helpers.local_aws.states.scopes import Scope
+from helpers.local_aws.wire import AwsError, Caller, Params, Permission, Site, service_model
 
-PREFIX = "arn:aws:states:::sagemaker:createProcessingJob"
+INTEGRATION = "arn:aws:states:::"
+PREFIX = f"{INTEGRATION}sagemaker:createProcessingJob"
 SYNC = f"{PREFIX}.sync"
 
-# What a task may call: everything that is done as the machine's role here. ministack's other
-# integrations call its services without asking IAM, or services that only pretend.
-INTEGRATION = "arn:aws:states:::"
-INTEGRATIONS = (PREFIX, SYNC, f"{INTEGRATION}lambda:invoke", f"{INTEGRATION}lambda:invoke.waitForTaskToken")
+# Operations called through Step Functions' SDK integrations. Others are refused by name: ministack
+# would make them without asking the role, or of services that only pretend.
+SDK = {
+    f"{INTEGRATION}aws-sdk:{service}:{operation[0].lower()}{operation[1:]}": (service, operation)
+    for service, operations in {
+        "s3": ("ListObjectsV2", "PutObject", "GetObject", "HeadObject"),
+        "sagemaker": ("DescribeProcessingJob",),
+    }.items()
+    for operation in operations
+}
+INTEGRATIONS = (PREFIX, SYNC, f"{INTEGRATION}lambda:invoke", f"{INTEGRATION}lambda:invoke.waitForTaskToken", *SDK)
+_SDK_NAMES = {"s3": "S3", "sagemaker": "SageMaker"}
 
 # The rule through which Step Functions learns that a job has ended. AWS makes one
 # an account and checks, when a state machine is created, that its role may use it.
 MANAGED_RULE = "StepFunctionsGetEventsForSageMakerProcessingJobsRule"
-
 
 logger = logging.getLogger(__name__)
 
@@ -40,18 +50,26 @@ class TaskFailed(Exception):
 
 
 class ProcessingTasks:
-    """Run createProcessingJob tasks, and know which jobs each execution waits for."""
+    """Run createProcessingJob tasks, and stop the jobs of what is cancelled."""
 
     def __init__(self, sagemaker: SageMaker) -> None:
         self._sagemaker = sagemaker
-        self._waiting: defaultdict[str, set[tuple[str, Caller]]] = defaultdict(set)
-        self._lock = threading.Lock()
 
-    def run(self, resource: str, params: Params, *, execution: str, role: Caller, timeout: float | None) -> Params:
-        """Run one task. Returns its output; raises TaskFailed.
+    def run(
+        self,
+        resource: str,
+        params: Params,
+        *,
+        role: Caller,
+        scope: Scope,
+        timeout: float | None,
+        submitted: Callable[[Params], Any],
+    ) -> Params:
+        """Run one task. Returns its output; raises TaskFailed, or Cancelled with its scope.
 
         ``timeout``: seconds after which a ``.sync`` task ends with States.Timeout and
-        its job is stopped. AWS adds its own tag to the jobs that it starts.
+        its job is stopped. ``submitted`` is told that the job was created. AWS adds its
+        own tag to the jobs that it starts.
         """
         started_by = {"Key": "MANAGED_BY_AWS", "Value": "STARTED_BY_STEP_FUNCTIONS"}
         try:
@@ -62,34 +80,32 @@ class ProcessingTasks:
             raise _service_error(error) from error
         if not resource.endswith(".sync"):
             return created
-        return self._wait(params["ProcessingJobName"], execution, role, timeout)
-
-    def stop(self, execution: str) -> None:
-        """Stop the jobs that ``execution`` waits for, as its role."""
-        with self._lock:
-            jobs = list(self._waiting.get(execution, ()))
-        for name, role in jobs:
-            self._stop_job(name, role)
-
-    def _wait(self, name: str, execution: str, role: Caller, timeout: float | None) -> Params:
-        with self._lock:
-            self._waiting[execution].add((name, role))
+        undo = scope.on_cancel(lambda: self._stop_job(params["ProcessingJobName"], role))
         try:
-            if not self._sagemaker.wait(name, timeout):
-                self._stop_job(name, role)
-                raise TaskFailed("States.Timeout", f"the processing job {name} ran longer than {timeout:g} seconds")
-            try:
-                job = self._sagemaker.call("DescribeProcessingJob", {"ProcessingJobName": name}, role)
-            except AwsError as error:
-                raise _service_error(error) from error
+            submitted(created)
+            return self._wait(params["ProcessingJobName"], role, scope, timeout)
         finally:
-            with self._lock:
-                self._waiting[execution].discard((name, role))
-                if not self._waiting[execution]:
-                    del self._waiting[execution]
-        description = json.loads(dump(job))
+            undo()
+
+    def describe(self, params: Params, role: Caller) -> Params:
+        """Return a job as the SDK integration does: its times are text. Raises TaskFailed."""
+        try:
+            return plain(self._sagemaker.call("DescribeProcessingJob", params, role), iso)
+        except AwsError as error:
+            raise sdk_error("sagemaker", error.code, error.message, error.status) from error
+
+    def _wait(self, name: str, role: Caller, scope: Scope, timeout: float | None) -> Params:
+        if not self._sagemaker.wait(name, timeout):
+            self._stop_job(name, role)
+            raise TaskFailed("States.Timeout", f"the processing job {name} ran longer than {timeout:g} seconds")
+        scope.require()
+        try:
+            job = self._sagemaker.call("DescribeProcessingJob", {"ProcessingJobName": name}, role)
+        except AwsError as error:
+            raise _service_error(error) from error
+        description = plain(job, milliseconds)
         if job["ProcessingJobStatus"] != "Completed":
-            raise TaskFailed("States.TaskFailed", json.dumps(description))
+            raise TaskFailed("States.TaskFailed", json.dumps(description, separators=(",", ":")))
         return description
 
     def _stop_job(self, name: str, role: Caller) -> None:
@@ -103,22 +119,34 @@ class ProcessingTasks:
                 logger.warning("the processing job %s was not stopped: %s", name, error.message)
 
 
-def require_supported(resources: Iterable[str]) -> None:
-    """Raise AwsError (NotImplemented) naming the first integration that the embedded AWS does not run."""
-    for resource in resources:
-        if resource.startswith(INTEGRATION) and resource not in INTEGRATIONS:
-            raise AwsError("NotImplemented", f"the embedded AWS does not run tasks of {resource}", 501)
+def require_supported(machine: Mapping[str, Any]) -> None:
+    """Raise AwsError (NotImplemented) naming the first thing of a definition that the embedded AWS does not run."""
+    for resource in walk_tasks(machine):
+        require_integration(resource)
+    for what in maps.unsupported(machine):
+        raise AwsError("NotImplemented", f"the embedded AWS does not run {what}", 501)
 
 
-def resources_in(value: Any) -> Iterator[str]:
-    """Yield every Resource of a definition: of tasks, and of what reads and writes the items of a Map."""
+def require_integration(resource: str) -> None:
+    """Raise AwsError (NotImplemented) unless a task may call ``resource``."""
+    if resource.startswith(INTEGRATION) and resource not in INTEGRATIONS:
+        raise AwsError("NotImplemented", f"the embedded AWS does not run tasks of {resource}", 501)
+
+
+def task_resources(definition: str) -> set[str]:
+    """Return the Resource of every Task state, nested ones included. Raises ValueError if it is not JSON."""
+    return set(walk_tasks(json.loads(definition)))
+
+
+def walk_tasks(value: Any) -> Iterator[str]:
+    """Yield the Resource of every Task state in a definition, nested ones included."""
     if isinstance(value, dict):
-        if isinstance(value.get("Resource"), str):
+        if value.get("Type") == "Task" and isinstance(value.get("Resource"), str):
             yield value["Resource"]
         value = list(value.values())
     if isinstance(value, list):
         for item in value:
-            yield from resources_in(item)
+            yield from walk_tasks(item)
 
 
 def needs_managed_rule(resources: set[str]) -> bool:
@@ -130,6 +158,45 @@ def managed_rule_permissions(site: Site) -> list[Permission]:
     """Return what the state machine's role needs so that AWS can make the managed rule."""
     rule = site.arn("events", f"rule/{MANAGED_RULE}")
     return [Permission(f"events:{action}", rule) for action in ("PutTargets", "PutRule", "DescribeRule")]
+
+
+def map_permissions(machine_arn: str) -> list[Permission]:
+    """Return what the role of a machine needs to run its Distributed Map states."""
+    executions = machine_arn.replace(":stateMachine:", ":execution:")
+    return [
+        Permission("states:StartExecution", machine_arn),
+        Permission("states:DescribeExecution", f"{executions}:{uuid.uuid4()}"),
+    ]
+
+
+def plain(value: Any, moment: Callable[[dt.datetime], Any]) -> Any:
+    """Return an answer as JSON has it, its times by ``moment``."""
+    if isinstance(value, dict):
+        return {name: plain(item, moment) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, moment) for item in value]
+    return moment(value) if isinstance(value, dt.datetime) else value
+
+
+def milliseconds(moment: dt.datetime) -> int:
+    """Return a time as the optimized integrations give it: milliseconds since 1970."""
+    return round(moment.timestamp() * 1000)
+
+
+def iso(moment: dt.datetime) -> str:
+    """Return a time as the SDK integrations give it: ISO 8601 in UTC, with milliseconds where there are any."""
+    moment = moment.astimezone(dt.UTC)
+    precision = "milliseconds" if moment.microsecond else "seconds"
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def sdk_error(service: str, code: str, message: str, status: int) -> TaskFailed:
+    """Return an error of an SDK integration: named after the SDK's exception, or its general one."""
+    name = _SDK_NAMES[service]
+    modelled = {shape.name for shape in service_model(service).error_shapes} - {"AccessDenied"}
+    known = code.removesuffix("Exception") if code in modelled else name
+    detail = f"(Service: {name}, Status Code: {status}, Request ID: {uuid.uuid4()})"
+    return TaskFailed(f"{name}.{known}Exception", f"{message} {detail}".strip())
 
 
 def _service_error(error: AwsError) -> TaskFailed:

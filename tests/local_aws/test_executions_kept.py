@@ -1,0 +1,100 @@
+"""Executions over time: they start at once, leave little behind, and are still there after a restart."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clients import allow
+from embedded_aws import Embedded
+from lab import PASS, Lab
+
+from helpers.local_aws import control
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    """Start an embedded AWS that these tests may stop and start again."""
+    state_dir = tmp_path_factory.mktemp("kept")
+    server, _ = control.start(state_dir)
+    yield Embedded(server)
+    control.stop(state_dir)
+
+
+def inline(states: dict[str, Any]) -> dict[str, Any]:
+    processor = {"StartAt": next(iter(states)), "States": states}
+    return {"Type": "Map", "ItemsPath": "$.items", "ItemProcessor": processor, "ResultPath": "$.out", "End": True}
+
+
+def sessions(embedded: Embedded) -> dict[str, Any]:
+    """Return the sessions that a stopped server saved."""
+    return json.loads((embedded.state_dir / "ministack" / "services" / "sts.json").read_text())
+
+
+def test_the_first_state_is_entered_at_once(own: Embedded) -> None:
+    lab = Lab(own)
+    machine, waits = lab.machine({"only": PASS}), []
+    for _ in range(10):
+        execution = lab.ended(lab.start(machine))["executionArn"]
+        events = lab.states.get_execution_history(executionArn=execution)["events"]
+        waits.append((events[1]["timestamp"] - events[0]["timestamp"]).total_seconds())
+    assert min(waits) < 0.05  # the base waits 0.15 seconds before each
+
+
+def test_many_executions_take_little_room(own: Embedded) -> None:
+    lab = Lab(own)
+    document = {"items": ["x" * 100] * 20, "text": "y" * 5_000}
+    machine = lab.machine({"map": inline({"one": PASS})})
+    for _ in range(20):
+        lab.ended(lab.start(machine, document))
+    before = resident(own)
+    for _ in range(300):
+        lab.ended(lab.start(machine, document))
+    # Their histories are some 90 kB each as text: 300 of them would take 30 MB and more.
+    assert resident(own) - before < 8
+
+
+def resident(embedded: Embedded) -> float:
+    """Return the server's memory in MB."""
+    status = Path(f"/proc/{embedded.server.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def test_histories_are_there_after_a_restart_and_sessions_of_executions_are_not(own: Embedded) -> None:
+    lab = Lab(own)
+    list_objects = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:s3:listObjectsV2", "End": True}
+    list_objects["Parameters"] = {"Bucket": lab.bucket}
+    role = own.make_role([allow("s3:ListBucket")], service="states.amazonaws.com")
+    done = lab.run({"map": inline({"one": list_objects})}, {"items": ["é", 2]}, role=role)
+    assert done["status"] == "SUCCEEDED"
+    failed = lab.run({"only": {"Type": "Fail", "Error": "E", "Cause": "c"}})
+    waiting = lab.start(lab.machine({"wait": {"Type": "Wait", "Seconds": 3600, "End": True}}))
+    arns = [done["executionArn"], failed["executionArn"]]
+    before = [lab.states.get_execution_history(executionArn=arn)["events"] for arn in arns]
+    told = [lab.states.describe_execution(executionArn=arn) for arn in arns]
+    control.stop(own.state_dir)
+    saved = json.dumps(sessions(own))
+    assert not any(execution["name"] in saved for execution in (done, failed))
+    server, _ = control.start(own.state_dir)
+    states = Embedded(server).client("stepfunctions")
+    assert [states.get_execution_history(executionArn=arn)["events"] for arn in arns] == before
+    for one, two in zip(told, [states.describe_execution(executionArn=arn) for arn in arns], strict=True):
+        assert {k: v for k, v in one.items() if k != "ResponseMetadata"} == {
+            k: v for k, v in two.items() if k != "ResponseMetadata"
+        }
+    assert states.describe_execution(executionArn=waiting)["status"] == "FAILED"
+    reverse = states.get_execution_history(executionArn=arns[0], reverseOrder=True, maxResults=1)
+    assert reverse["events"][0]["type"] == "ExecutionSucceeded"
+
+
+def test_log_events_are_kept_once_and_found_by_their_pointer(own: Embedded) -> None:
+    server, _ = control.start(own.state_dir)  # whichever runs by now
+    logs = Embedded(server).client("logs")
+    logs.create_log_group(logGroupName="g")
+    logs.create_log_stream(logGroupName="g", logStreamName="s")
+    events = [{"timestamp": int(time.time() * 1000), "message": "hello"}]
+    logs.put_log_events(logGroupName="g", logStreamName="s", logEvents=events)
+    (found,) = logs.filter_log_events(logGroupName="g")["events"]
+    assert logs.get_log_record(logRecordPointer=found["eventId"])["logRecord"]["@message"] == "hello"
