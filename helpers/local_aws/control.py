@@ -6,6 +6,7 @@ port for the next start: clone URLs stay valid.
 """
 
 import fcntl
+import gc
 import json
 import os
 import secrets
@@ -20,8 +21,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-
-from helpers.local_aws.wire import Site
 
 ACCOUNT_ID = "123456789012"
 PROJECT = Path(__file__).resolve().parents[2]
@@ -77,7 +76,7 @@ def start(state_dir: Path, port: int | None = None) -> tuple[Server, bool]:
             return running, False
         port = port or _port(state_dir)
         reader, writer = os.pipe()
-        command = [sys.executable, "-m", "helpers.local_aws", "serve"]
+        command = [sys.executable, "-X", "utf8", "-m", "helpers.local_aws", "serve"]
         command += ["--port", str(port), "--state-dir", str(state_dir), "--ready-fd", str(writer)]
         with (state_dir / "server.log").open("a") as log:
             subprocess.Popen(
@@ -141,9 +140,16 @@ def admin_key(state_dir: Path) -> tuple[str, str]:
 
 def run_server(state_dir: Path, port: int, ready_fd: int | None) -> None:
     """Be the server: hold the lock, serve until told to stop."""
+    from helpers.local_aws import prefork
+
+    # First of all: what is forked here must hold no lock, no secret and no thread.
+    warm = prefork.start(state_dir.resolve())
+
     import asyncio  # only the server pays for importing it and ministack
 
     from helpers.local_aws import seam
+    from helpers.local_aws.wire import Site
+    from helpers.local_aws.workers.warm import trim
 
     region = os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION") or "us-east-1"
     site = Site(state_dir.resolve(), f"http://127.0.0.1:{port}", region, ACCOUNT_ID)
@@ -161,9 +167,12 @@ def run_server(state_dir: Path, port: int, ready_fd: int | None) -> None:
             if ready_fd is not None:
                 os.write(ready_fd, b"ready")
                 os.close(ready_fd)
+            gc.collect()
+            gc.freeze()  # what is there now stays: no collection has to look at it again
+            trim()
 
         server.log_to_stderr()
-        asyncio.run(server.serve(site, admin_key(state_dir), ready))
+        asyncio.run(server.serve(site, admin_key(state_dir), warm, ready))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import signal
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, unquote, urlencode
 from xml.sax.saxutils import escape
 
 from hypercorn.asyncio import serve as hypercorn_serve
@@ -23,6 +23,7 @@ from hypercorn.config import Config
 from helpers.local_aws import seam
 from helpers.local_aws.codecommit import CodeCommit, GitHttp
 from helpers.local_aws.lambdas import Functions
+from helpers.local_aws.prefork import Warm
 from helpers.local_aws.sagemaker import SageMaker
 from helpers.local_aws.states.tasks import ProcessingTasks
 from helpers.local_aws.wire import AwsError, Service, Site, dump, service_model
@@ -56,9 +57,10 @@ logger = logging.getLogger(__name__)
 class EmbeddedAws:
     """The ASGI application: our services in front, ministack behind."""
 
-    def __init__(self, site: Site, admin_key: tuple[str, str]) -> None:
+    def __init__(self, site: Site, admin_key: tuple[str, str], warm: Warm) -> None:
         """Start every service. ``admin_key``: access key id and secret of the administrator."""
         self._site, self._admin_key = site, admin_key
+        self._loop = asyncio.get_running_loop()
         self.seam = seam.Seam(site)
         self._sagemaker = SageMaker(
             site,
@@ -66,8 +68,10 @@ class EmbeddedAws:
             lambda role, needed: self.seam.identity.role_caller(role, "sagemaker.amazonaws.com", "SageMaker").require(
                 *needed
             ),
+            host_requests=self._request_of_host,
+            forkserver=warm.jobs,
         )
-        self._functions = Functions(site.state_dir / "lambda", site.endpoint_url)
+        self._functions = Functions(site.state_dir / "lambda", site.endpoint_url, zygote=warm.functions)
         codecommit = CodeCommit(
             site, lambda arn, event, source: self.seam.invoke_for("codecommit.amazonaws.com", arn, event, source)
         )
@@ -89,10 +93,48 @@ class EmbeddedAws:
         else:
             await send({"type": "websocket.close", "code": 1008})
 
+    def warm_up(self) -> None:
+        """Let the processes of jobs and functions load what these need: what a start does not have to wait for."""
+        self._sagemaker.warm_up()
+        self._functions.warm_up()
+
     def close(self) -> None:
         """End every job and function. Nothing of theirs outlives this call."""
         self._sagemaker.close()
         self._functions.close()
+
+    def _request_of_host(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        """Serve the request of a job's host, from another thread, as one over TCP. Returns status and body."""
+        return asyncio.run_coroutine_threadsafe(self._request(method, target, headers, body), self._loop).result()
+
+    async def _request(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        raw_path, _, query = target.partition("?")
+        pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": unquote(raw_path),
+            "raw_path": raw_path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [*pairs, (b"content-length", str(len(body)).encode())],
+            "client": ("127.0.0.1", 0),
+        }
+        answer: dict[str, Any] = {}
+        parts: list[bytes] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            answer.update(message)
+            parts.append(message.get("body", b""))
+
+        await self(scope, receive, send)
+        return answer["status"], parts[-1] if len(parts) == 2 else b"".join(parts)
 
     async def _route(self, scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
         sent = [name.lower() for name, _ in scope["headers"]]
@@ -210,9 +252,9 @@ def require_form(service: str, scope: Scope, headers: Mapping[str, str]) -> None
         raise AwsError("UnknownOperationException", f"{service} has no operation at {what}", 404)
 
 
-async def serve(site: Site, admin_key: tuple[str, str], ready: Callable[[], None]) -> None:
+async def serve(site: Site, admin_key: tuple[str, str], warm: Warm, ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT; ``ready`` is called once requests are answered."""
-    application = EmbeddedAws(site, admin_key)
+    application = EmbeddedAws(site, admin_key, warm)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -226,6 +268,7 @@ async def serve(site: Site, admin_key: tuple[str, str], ready: Callable[[], None
 
     async def until_stopped() -> None:
         ready()
+        application.warm_up()
         await stopping.wait()
         await asyncio.to_thread(application.close)
 

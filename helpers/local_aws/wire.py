@@ -10,6 +10,7 @@ neither can skip a check.
 import base64
 import binascii
 import datetime as dt
+import gzip
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -130,8 +131,18 @@ def dump(output: Params) -> bytes:
 
 @cache
 def service_model(name: str) -> ServiceModel:
-    """Return botocore's model of the service ``name``."""
-    return ServiceModel(Loader().load_service_model(name, "service-2"), name)
+    """Return botocore's model of the service ``name``, without its documentation, which is most of it."""
+    loader = Loader()
+    version = loader.determine_latest_version(name, "service-2")
+    file = Path(Loader.BUILTIN_DATA_PATH, name, version, "service-2.json.gz")
+    model = json.loads(gzip.decompress(file.read_bytes()), object_hook=_without_documentation)
+    return ServiceModel(model, name)
+
+
+def _without_documentation(item: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(item.get("documentation"), str):
+        del item["documentation"]
+    return item
 
 
 def _plain(value: object) -> object:

@@ -226,6 +226,45 @@ print(host)
     assert lab.lines(name) == {"algo-1": ["algo-1"], "algo-2": ["algo-2"]}
 
 
+def test_four_hosts_at_once_each_see_only_their_own_shard(lab: Lab) -> None:
+    for number in range(6):
+        lab.s3.put_object(Bucket=lab.bucket, Key=f"shards/part-{number}.csv", Body=str(number).encode())
+    script = f"""
+import boto3, json, os, pathlib, time
+host = json.load(open("/opt/ml/config/resourceconfig.json"))["current_host"]
+s3 = boto3.client("s3")
+s3.put_object(Bucket="{lab.bucket}", Key=f"out/meet/{{host}}", Body=b"")
+while s3.list_objects_v2(Bucket="{lab.bucket}", Prefix="out/meet/")["KeyCount"] < 4:
+    time.sleep(0.02)  # until all four run
+parts = sorted(pathlib.Path("{INPUT}/shards").iterdir())
+pathlib.Path(f"{OUTPUT}/{{host}}").write_text(" ".join(part.read_text() for part in parts))
+"""
+    shards = lab.input("shards", "shards/", S3DataDistributionType="ShardedByS3Key")
+    job = lab.run(script, inputs=[shards], count=4)
+    assert job["ProcessingJobStatus"] == "Completed"
+    assert lab.outputs(job["ProcessingJobName"]) == {"algo-1": "0 4", "algo-2": "1 5", "algo-3": "2", "algo-4": "3"}
+
+
+def test_hosts_without_a_share_run_with_an_empty_folder(lab: Lab) -> None:
+    lab.s3.put_object(Bucket=lab.bucket, Key="lonely/part.csv", Body=b"x")
+    lonely = lab.input("lonely", "lonely/", S3DataDistributionType="ShardedByS3Key")
+    job = lab.run(f"import os; print(os.listdir('{INPUT}/lonely'))", inputs=[lonely], count=2)
+    assert job["ProcessingJobStatus"] == "Completed"
+    assert lab.lines(job["ProcessingJobName"]) == {"algo-1": ["['part.csv']"], "algo-2": ["[]"]}
+
+
+def test_one_failing_host_fails_the_job_and_no_other_uploads(lab: Lab) -> None:
+    script = f"""
+import json, sys, time
+host = json.load(open("/opt/ml/config/resourceconfig.json"))["current_host"]
+open(f"{OUTPUT}/{{host}}", "w").write("half")
+sys.exit(5) if host == "algo-2" else time.sleep(100)
+"""
+    job = lab.run(script, count=3)
+    assert (job["ProcessingJobStatus"], job["FailureReason"]) == ("Failed", "AlgorithmError: , exit code: 5")
+    assert lab.outputs(job["ProcessingJobName"]) == {}
+
+
 def test_a_manifest_chooses_objects(lab: Lab) -> None:
     for key in ("m/a.csv", "m/b.csv"):
         lab.s3.put_object(Bucket=lab.bucket, Key=key, Body=b"x")
@@ -370,7 +409,7 @@ def test_a_killed_server_takes_its_jobs_along_and_says_so_later(embedded: Any, t
     try:
         lab = Lab(connected(server))
         mark = f"{os.getpid()}.0625"
-        name = lab.start("", entrypoint=["sleep", mark])
+        name = lab.start("", entrypoint=["bash", "-c", f"echo half > {OUTPUT}/half; sleep {mark}"])
         eventually(lambda: processes_with(mark))
         os.kill(server.pid, signal.SIGKILL)
         eventually(lambda: not processes_with(mark), 10)
@@ -379,5 +418,7 @@ def test_a_killed_server_takes_its_jobs_along_and_says_so_later(embedded: Any, t
         job = sagemaker.describe_processing_job(ProcessingJobName=name)
         assert job["ProcessingJobStatus"] == "Failed"
         assert "was stopped while the job was running" in job["FailureReason"]
+        found = connected(server).client("s3").list_objects_v2(Bucket=lab.bucket, Prefix=f"out/{name}/")
+        assert found["KeyCount"] == 0, "what a job had written when it was killed is no output"
     finally:
         control.stop(tmp_path / "state")

@@ -54,7 +54,13 @@ def user(request: pytest.FixtureRequest) -> int:
     if request.param == "root" and os.getuid() != 0:
         pytest.skip("not root")
     number = 0 if request.param == "root" else os.getuid() or NOBODY
-    reason = forked(number, isolation.probe)
+
+    def try_it() -> str:
+        isolation.own_users()
+        isolation.make_place()
+        return isolation.probe()
+
+    reason = forked(number, try_it)
     if reason:
         pytest.skip(f"no namespaces for {request.param}: {reason}")
     return number
@@ -79,30 +85,31 @@ def inside(
     *,
     hidden: tuple[Path, ...] = (),
     network: bool = True,
-    during: Callable[[int], None] = lambda init: None,
+    during: Callable[[int, int], None] = lambda child, init: None,
 ) -> tuple[int, str]:
     """Run ``job`` isolated; return its exit code and what it returned, as text."""
 
     def host() -> str:
-        isolation.enter(folder, hidden)
-        ended, status = os.pipe()
+        isolation.own_users()
+        isolation.make_place()
+        own = isolation.own_processes()
         output, out = os.pipe()
-
-        def run() -> None:
+        isolation.enter(folder, hidden)
+        init, namespaces = isolation.start_init(network=network)
+        child = isolation.fork_into(namespaces, own)
+        if child == 0:
             try:
                 os.write(out, str(job()).encode())
             except OSError as error:
                 os.write(out, repr(error).encode())
             os._exit(7)
-
-        init = isolation.start(run, status, isolated=True, network=network)  # type: ignore[arg-type]
-        os.close(status)
         os.close(out)
-        during(init)
-        code = os.read(ended, 1)
+        during(child, init)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.kill(init, signal.SIGKILL)
         os.waitpid(init, 0)
         with os.fdopen(output) as file:
-            return f"{code[0] if code else -1}|{file.read()}"
+            return f"{code}|{file.read()}"
 
     code, _, text = forked(user, host).partition("|")
     return int(code), text
@@ -220,11 +227,46 @@ def test_network_isolation_leaves_only_an_own_loopback(user: int, folders: list[
         assert inside(user, folders[0], connect)[1] == "connected"
 
 
-def test_sigterm_reaches_the_entrypoint(user: int, folders: list[Path]) -> None:
-    code, _ = inside(user, folders[0], signal.pause, during=lambda init: os.kill(init, signal.SIGTERM))
-    assert code == 128 + signal.SIGTERM
+def test_sigterm_from_outside_reaches_the_entrypoint(user: int, folders: list[Path]) -> None:
+    code, _ = inside(user, folders[0], signal.pause, during=lambda child, init: os.kill(child, signal.SIGTERM))
+    assert code == -signal.SIGTERM
 
 
 def test_killing_the_init_kills_the_job(user: int, folders: list[Path]) -> None:
-    code, _ = inside(user, folders[0], signal.pause, during=lambda init: os.kill(init, signal.SIGKILL))
-    assert code == -1
+    code, _ = inside(user, folders[0], signal.pause, during=lambda child, init: os.kill(init, signal.SIGKILL))
+    assert code == -signal.SIGKILL
+
+
+def test_who_forks_into_a_job_stays_outside_of_it(user: int, folders: list[Path]) -> None:
+    if user:
+        pytest.skip("an ordinary user forks into a job from a process that is made for that")
+
+    def host() -> str:
+        isolation.own_users()
+        isolation.make_place()
+        own = isolation.own_processes()
+        before = os.getpid(), os.readlink("/proc/self/ns/mnt")
+        small = os.fork()
+        if small == 0:
+            isolation.enter(folders[0], [])
+            _, namespaces = isolation.start_init(network=True)
+            socket.send_fds(theirs, [b"."], namespaces)
+            signal.pause()
+        _, namespaces, _, _ = socket.recv_fds(ours, 1, 8)
+        assert own is not None
+        for _ in range(2):
+            child = isolation.fork_into(namespaces, own)
+            if child == 0:
+                os._exit(0 if os.getpid() < 10 and os.readlink("/proc/self/ns/mnt") != before[1] else 1)
+            assert os.waitpid(child, 0)[1] == 0
+        plain = os.fork()
+        if plain == 0:
+            os._exit(0 if os.getppid() == before[0] and os.readlink("/proc/self/ns/mnt") == before[1] else 1)
+        answer = str(os.waitpid(plain, 0)[1])
+        os.kill(small, signal.SIGKILL)
+        os.waitpid(small, 0)
+        return answer
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert forked(user, host) == "0"

@@ -1,16 +1,20 @@
 """One host of a job on each kind of machine: with namespaces, with Python below /tmp, and without namespaces."""
 
+import ctypes
+import encodings.idna  # noqa: F401 - sockets load it late, when an ordinary user may not read root's Python
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers.local_aws.workers import agent, isolation
-from helpers.local_aws.workers.forkserver import Channel
+from helpers.local_aws.workers import agent, isolation, scripts
+from helpers.local_aws.workers.channel import Channel
 
 MARK = f"{os.getpid()}.03125"  # a length of sleep that nobody else uses
 
@@ -25,7 +29,22 @@ facts.append(json.loads((base.parent / "config/resourceconfig.json").read_text()
 """
 
 
-def run_agent(folder: Path, *, isolated: bool, python_in_tmp: bool) -> list[dict[str, Any]]:
+def become(user: int) -> None:
+    if user != os.getuid():
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: without it /proc/self belongs to root
+
+
+def run_agent(
+    folder: Path,
+    *,
+    isolated: bool,
+    python_in_tmp: bool = False,
+    command: tuple[str, ...] = ("python3", "-c", SCRIPT),
+    user: int | None = None,
+) -> list[dict[str, Any]]:
     """Run the agent in a fork, as the warm process does, and return its messages."""
     task = {
         "folder": str(folder),
@@ -43,7 +62,7 @@ def run_agent(folder: Path, *, isolated: bool, python_in_tmp: bool) -> list[dict
                     }
                 ]
             },
-            "AppSpecification": {"ContainerEntrypoint": ["python3", "-c", SCRIPT], "ContainerArguments": None},
+            "AppSpecification": {"ContainerEntrypoint": list(command), "ContainerArguments": None},
             "Environment": {},
         },
         "host": "algo-1",
@@ -57,25 +76,70 @@ def run_agent(folder: Path, *, isolated: bool, python_in_tmp: bool) -> list[dict
         "grace": 1.0,
     }
     ours, theirs = socket.socketpair()
-    if os.fork() == 0:
+    asking, asked = socket.socketpair()
+    large = os.fork()
+    if large == 0:
+        for end in (ours, theirs, asking):
+            end.close()
+        become(os.getuid() if user is None else user)
+        scripts.serve(asked, load=lambda: None)
+        os._exit(0)
+    asked.close()
+    small = os.fork()
+    if small == 0:
         ours.close()
+        become(os.getuid() if user is None else user)
         sys.path[:] = [path for path in sys.path if not Path(path).is_relative_to("/tmp")]
         sys.path += ["/tmp/python"] if python_in_tmp else []
-        agent.main(Channel(theirs), isolated)
+        if isolated:
+            isolation.own_users()
+            isolation.make_place()
+            socket.send_fds(asking, [b"u"], [isolation.users()])
+        else:
+            asking.send(b"-")
+        agent.main(Channel(theirs), asking, isolated)
         os._exit(0)
     theirs.close()
+    asking.close()
     channel = Channel(ours)
     channel.send(task)
-    messages = list(channel)
+    messages = []
+    for message in channel:
+        if message.content["event"] == "request":
+            channel.send({"event": "answer", "status": 503}, b"{}")
+        else:
+            messages.append(message.content)
     channel.close()
-    os.wait()
+    for child in (small, large):
+        os.waitpid(child, 0)
     return messages
+
+
+def why_not(user: int | None = None) -> str:
+    """Return why this machine cannot isolate jobs, or ""; what it takes happens in a fork."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            become(os.getuid() if user is None else user)
+            isolation.own_users()
+            isolation.make_place()
+            reason = isolation.probe()
+        except OSError as error:
+            reason = str(error)
+        os.write(writer, reason.encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        reason = file.read()
+    os.waitpid(child, 0)
+    return reason
 
 
 @pytest.mark.parametrize("kind", ["isolated", "isolated, python in /tmp", "not isolated"])
 def test_a_host_runs_its_entrypoint_and_leaves_nothing_behind(tmp_path: Path, kind: str) -> None:
     isolated = kind != "not isolated"
-    if isolated and (reason := isolation.probe()):
+    if isolated and (reason := why_not()):
         pytest.skip(reason)
     folder = tmp_path / "host"
     folder.mkdir()
@@ -85,3 +149,21 @@ def test_a_host_runs_its_entrypoint_and_leaves_nothing_behind(tmp_path: Path, ki
     assert messages[1]["message"] == '[true, true, "algo-1", true]'
     listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert f"sleep {MARK}" not in listing
+
+
+def test_an_ordinary_user_s_host_tells_how_its_entrypoint_ended() -> None:
+    user = os.getuid() or 65534
+    if reason := why_not(user):
+        pytest.skip(reason)
+    base = Path(tempfile.mkdtemp(prefix="agent-"))  # not below pytest's, which only its owner may enter
+    try:
+        folder = base / "host"
+        folder.mkdir()
+        for path in (base, folder):
+            path.chmod(0o777)
+        script = "echo $$ $UID > /opt/ml/output/message; exit 3"
+        messages = run_agent(folder, isolated=True, command=("bash", "-c", script), user=user)
+    finally:
+        shutil.rmtree(base)
+    assert [message["event"] for message in messages] == ["started", "ended"]
+    assert (messages[1]["code"], messages[1]["message"]) == (3, f"2 {user}\n")

@@ -1,6 +1,7 @@
 """The life of a processing job in the SageMaker API; jobs run for real, without S3 and without logs."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,13 @@ from helpers.local_aws.wire import AwsError, Caller, Params, Permission, Site
 
 ROLE = "arn:aws:iam::123456789012:role/demo-exp-jobs"
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.4-2-cpu-py3"
+
+
+def unreachable(method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+    """Answer the requests of hosts as an AWS that is down."""
+    return 503, b"{}"
+
+
 CALLER = Caller("arn:aws:iam::123456789012:role/notebook", lambda permission: None)
 
 
@@ -22,6 +30,10 @@ def assume(role_arn: str, session_name: str) -> dict[str, str]:
     return {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_SESSION_TOKEN": "c"}
 
 
+def make(site: Site) -> SageMaker:
+    return SageMaker(site, assume, lambda role, needed: None, host_requests=unreachable, grace=0.3)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return Site(tmp_path_factory.mktemp("state"), "http://127.0.0.1:9", "us-east-1", "123456789012")
@@ -29,7 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture(scope="module")
 def sagemaker(site: Site) -> Iterator[SageMaker]:
-    service = SageMaker(site, assume, lambda role, needed: None, grace=0.3)
+    service = make(site)
     yield service
     service.close()
 
@@ -52,6 +64,29 @@ def create(service: SageMaker, name: str, *command: str, **more: Any) -> str:
 
 def describe(service: SageMaker, name: str) -> Params:
     return service.call("DescribeProcessingJob", {"ProcessingJobName": name}, CALLER)
+
+
+def host_of(name: str, site: Site) -> int:
+    """Return the process that is the host of a job with a single one: the one that leads to its scratch folder."""
+    mine = [pid for pid in offspring("aws-hosts") if f"scratch/{name}/" in Path(f"/proc/{pid}/mountinfo").read_text()]
+    return min(mine)
+
+
+def offspring(name: str) -> list[int]:
+    """Return the processes of that name which this one started, directly or not."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            lines = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+        except OSError:
+            continue  # it ended meanwhile
+        if not lines["State"].startswith("Z"):  # it ended, and nobody has asked yet
+            parents[int(lines["Pid"])] = int(lines["PPid"]), lines["Name"]
+
+    def mine(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and mine(parents[pid][0]))
+
+    return [pid for pid, (_, called) in parents.items() if called == name and mine(pid)]
 
 
 def ended(service: SageMaker, name: str, *command: str, **more: Any) -> Params:
@@ -126,16 +161,73 @@ def test_a_job_that_runs_too_long_is_stopped(sagemaker: SageMaker) -> None:
     assert "MaxRuntimeInSeconds of 1" in job["FailureReason"]
 
 
-def test_several_hosts_know_of_each_other_and_one_failure_fails_the_job(sagemaker: SageMaker) -> None:
+def test_several_hosts_run_at_the_same_time_and_know_of_each_other(sagemaker: SageMaker, site: Site) -> None:
+    resources = {"ClusterConfig": {"InstanceCount": 4, "InstanceType": "ml.t3.medium", "VolumeSizeInGB": 1}}
+    wait = "; while [ ! -e /opt/ml/go ]; do sleep 0.01; done"
+    say = "grep -o 'algo-[0-9]' /opt/ml/config/resourceconfig.json | tr '\\n' ' ' > /opt/ml/output/message"
+    create(sagemaker, "together", "bash", "-c", f"{say}; touch /opt/ml/ready{wait}", ProcessingResources=resources)
+    folder = site.state_dir / "sagemaker/scratch/together"
+    while len(list(folder.glob("algo-*/ml/ready"))) < 4:
+        time.sleep(0.01)
+    for host in folder.iterdir():
+        (host / "ml/go").touch()
+    assert sagemaker.wait("together", 60)
+    job = describe(sagemaker, "together")
+    names = [f"algo-{number}" for number in (1, 2, 3, 4)]
+    assert job["ProcessingJobStatus"] == "Completed"
+    assert job["ExitMessage"].split() == [each for own in names for each in (own, *names)]
+
+
+def test_one_host_s_failure_fails_the_job_and_stops_the_others(sagemaker: SageMaker) -> None:
     resources = {"ClusterConfig": {"InstanceCount": 3, "InstanceType": "ml.t3.medium", "VolumeSizeInGB": 1}}
     script = (
-        "import json; r = json.load(open('/opt/ml/config/resourceconfig.json')); "
-        "open('/opt/ml/output/message', 'w').write(r['current_host'] + '/' + str(len(r['hosts'])) + ' '); "
-        "raise SystemExit(r['current_host'] == 'algo-2')"
+        "import json, sys, time; r = json.load(open('/opt/ml/config/resourceconfig.json')); "
+        "sys.exit(3) if r['current_host'] == 'algo-2' else time.sleep(100)"
     )
-    job = ended(sagemaker, "hosts", "python3", "-c", script, ProcessingResources=resources)
-    assert job["ExitMessage"] == "algo-1/3 algo-2/3 algo-3/3 "
-    assert (job["ProcessingJobStatus"], job["FailureReason"]) == ("Failed", "AlgorithmError: , exit code: 1")
+    job = ended(sagemaker, "one-fails", "python3", "-c", script, ProcessingResources=resources)
+    assert (job["ProcessingJobStatus"], job["FailureReason"]) == ("Failed", "AlgorithmError: , exit code: 3")
+
+
+def test_a_host_that_is_killed_fails_the_job(sagemaker: SageMaker, site: Site) -> None:
+    create(sagemaker, "host-killed", "bash", "-c", "echo $PPID; touch /opt/ml/ready; sleep 100")
+    while not list(site.state_dir.glob("sagemaker/scratch/host-killed/algo-1/ml/ready")):
+        time.sleep(0.01)
+    os.kill(host_of("host-killed", site), signal.SIGKILL)
+    assert sagemaker.wait("host-killed", 10)
+    job = describe(sagemaker, "host-killed")
+    assert job["ProcessingJobStatus"] == "Failed"
+    assert job["FailureReason"].startswith("InternalServerError: The host of the job ended unexpectedly")
+    while (site.state_dir / "sagemaker/scratch/host-killed").exists():  # it is removed when the job has ended
+        time.sleep(0.01)
+
+
+def test_jobs_go_on_after_the_warm_processes_were_killed(sagemaker: SageMaker) -> None:
+    for name in ("aws-scripts", "aws-hosts"):
+        for pid in offspring(name):
+            os.kill(pid, signal.SIGKILL)
+        while offspring("aws-hosts") or offspring("aws-scripts"):  # one does not stay without the other
+            time.sleep(0.01)
+        job = ended(sagemaker, f"after-{name}", "true")
+        assert job["ProcessingJobStatus"] == "Completed"
+
+
+def test_more_jobs_than_processors_wait_for_their_turn_but_not_for_ever(sagemaker: SageMaker) -> None:
+    many = 2 * (os.cpu_count() or 1)
+    for number in range(many):
+        create(sagemaker, f"sleeper-{number}", "sleep", "100")
+    create(sagemaker, "behind", "true")
+    create(sagemaker, "waiting", "true")
+    sagemaker.call("StopProcessingJob", {"ProcessingJobName": "waiting"}, CALLER)
+    assert sagemaker.wait("waiting", 1), "a job that waits can be stopped"
+    stopped = describe(sagemaker, "waiting")
+    assert (stopped["ProcessingJobStatus"], "ProcessingStartTime" in stopped) == ("Stopped", False)
+    assert describe(sagemaker, "behind")["ProcessingJobStatus"] == "InProgress"
+    assert sagemaker.wait("behind", 30)
+    assert describe(sagemaker, "behind")["ProcessingJobStatus"] == "Completed"
+    for number in range(many):
+        sagemaker.call("StopProcessingJob", {"ProcessingJobName": f"sleeper-{number}"}, CALLER)
+    for number in range(many):
+        assert sagemaker.wait(f"sleeper-{number}", 30)
 
 
 def test_a_job_can_see_neither_the_state_nor_the_server_s_environment(sagemaker: SageMaker, site: Site) -> None:
@@ -218,14 +310,14 @@ def test_jobs_are_listed_by_filter_order_and_page(sagemaker: SageMaker) -> None:
 
 def test_jobs_of_a_server_that_was_stopped_are_failed_and_their_names_stay_taken(tmp_path: Path) -> None:
     site = Site(tmp_path, "http://127.0.0.1:9", "us-east-1", "123456789012")
-    first = SageMaker(site, assume, lambda role, needed: None)
+    first = make(site)
     create(first, "interrupted", "sleep", "30")
     record = tmp_path / "sagemaker/processing-jobs/interrupted.json"
     running = record.read_text()
     first.close()
     assert describe(first, "interrupted")["ProcessingJobStatus"] == "Failed"
     record.write_text(running)  # as after a kill
-    second = SageMaker(site, assume, lambda role, needed: None)
+    second = make(site)
     try:
         job = describe(second, "interrupted")
         assert job["ProcessingJobStatus"] == "Failed"

@@ -1,43 +1,46 @@
 """Which objects of S3 become which files of a job, and back."""
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from botocore.stub import Stubber
 
 from helpers.local_aws.workers import transfer
+from helpers.local_aws.workers.requests import Refusal
 
 
 class Store:
-    """The calls of an S3 client that a transfer makes, over a dict of keys."""
+    """The calls that a transfer makes of S3, over a dict of keys."""
 
     def __init__(self, objects: dict[str, bytes]) -> None:
         self.objects = objects
 
-    def get_paginator(self, operation: str) -> "Store":
-        assert operation == "list_objects_v2"
-        return self
+    def keys(self, bucket: str, prefix: str) -> Iterator[str]:
+        return iter([key for key in sorted(self.objects) if key.startswith(prefix)])
 
-    def paginate(self, *, Bucket: str, Prefix: str) -> list[dict]:  # noqa: N803 - boto3's names
-        keys = [key for key in sorted(self.objects) if key.startswith(Prefix)]
-        return [{"Contents": [{"Key": key}]} for key in keys] or [{}]
+    def read(self, bucket: str, key: str) -> bytes:
+        return self.objects[key]
 
-    def get_object(self, *, Bucket: str, Key: str) -> dict:  # noqa: N803
-        folder = Path(self.folder, "body")
-        folder.write_bytes(self.objects[Key])
-        return {"Body": folder.open("rb")}
+    def fetch(self, bucket: str, key: str, into: int) -> None:
+        os.write(into, self.objects[key])
 
-    def put_object(self, *, Bucket: str, Key: str, Body: object) -> None:  # noqa: N803
-        self.objects[f"{Bucket}/{Key}"] = Body.read()  # type: ignore[attr-defined]
+    def put(self, bucket: str, key: str, source: int) -> None:
+        self.objects[f"{bucket}/{key}"] = os.read(source, 1 << 20)
+
+
+class Refusing(Store):
+    """S3 that lets nobody list."""
+
+    def keys(self, bucket: str, prefix: str) -> Iterator[str]:
+        raise Refusal("AccessDenied", "no", 403)
 
 
 @pytest.fixture
 def local(tmp_path: Path) -> Path:
     folder = tmp_path / "local"
     folder.mkdir()
-    Store.folder = tmp_path  # type: ignore[attr-defined]
     return folder
 
 
@@ -75,6 +78,12 @@ def test_sharding_gives_every_object_to_one_host(tmp_path: Path, local: Path) ->
     assert [len(share) for share in shares] == [3, 2, 2]
 
 
+def test_a_host_without_a_share_gets_an_empty_folder(local: Path) -> None:
+    assert (
+        fetched({"p/a": b"x"}, local, "s3://b/p/", S3DataDistributionType="ShardedByS3Key", host="1", hosts="2") == []
+    )
+
+
 def test_a_manifest_names_its_objects(local: Path) -> None:
     manifest = json.dumps([{"prefix": "s3://bucket/d/"}, "a.csv", "sub/b.csv"]).encode()
     found = fetched(OBJECTS | {"m.json": manifest}, local, "s3://bucket/m.json", S3DataType="ManifestFile")
@@ -105,13 +114,8 @@ def test_nothing_under_a_prefix_fails_the_job(local: Path) -> None:
 
 
 def test_a_refusal_of_s3_is_a_client_error_with_its_code(local: Path) -> None:
-    s3 = boto3.client("s3", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
-    with Stubber(s3) as stubber:
-        stubber.add_client_error("list_objects_v2", "AccessDenied", "no", 403)
-        with pytest.raises(
-            transfer.TransferError, match=r"^ClientError: Data download failed:AccessDenied \(403\): no"
-        ):
-            transfer.download(s3, {"S3Uri": "s3://bucket/p/", "S3DataType": "S3Prefix"}, local, 0, 1)
+    with pytest.raises(transfer.TransferError, match=r"^ClientError: Data download failed:AccessDenied \(403\): no"):
+        transfer.download(Refusing({}), {"S3Uri": "s3://bucket/p/", "S3DataType": "S3Prefix"}, local, 0, 1)
 
 
 def test_outputs_go_below_the_prefix_without_links_and_only_when_changed(local: Path) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -19,19 +18,9 @@ from typing import Any
 
 from helpers.local_aws.wire import AwsError
 
+from .runtime import link_runtime
 from .worker import NO_AWS_FILES, Worker, Zygote
 
-RUNTIME_PACKAGES = (
-    "awslambdaric",
-    "simplejson",
-    "boto3",
-    "botocore",
-    "s3transfer",
-    "jmespath",
-    "dateutil",
-    "six",
-    "urllib3",
-)
 INIT_SECONDS = 10.0
 LARGEST_RESPONSE = 6_291_556
 
@@ -86,13 +75,16 @@ class Functions:
     library, boto3 and what boto3 brings.
     """
 
-    def __init__(self, folder: Path, endpoint_url: str, *, idle_seconds: float = 300) -> None:
+    def __init__(
+        self, folder: Path, endpoint_url: str, *, idle_seconds: float = 300, zygote: Zygote | None = None
+    ) -> None:
+        """``zygote``: one that has been started for this ``folder``."""
         self._folder, self._endpoint_url, self._idle_seconds = folder.resolve(), endpoint_url, idle_seconds
         self._lock, self._unpacking, self._closed = threading.Lock(), threading.Lock(), threading.Event()
         self._idle: list[_Sandbox] = []
         self._current: dict[tuple[str, str], str] = {}
-        self._runtime = _link_runtime(self._folder / "runtime")
-        self._zygote = Zygote(self._runtime)
+        self._runtime = link_runtime(self._folder)
+        self._zygote = zygote or Zygote(self._runtime)
         threading.Thread(target=self._retire, name="retire-functions", daemon=True).start()
 
     def invoke(
@@ -126,6 +118,10 @@ class Functions:
         if letter in "SE":
             self._give_back(sandbox)
         return outcome
+
+    def warm_up(self) -> None:
+        """Load packages before the first invocation needs them; returns at once."""
+        self._zygote.warm_up()
 
     def close(self) -> None:
         """End every worker, those at work included."""
@@ -307,18 +303,3 @@ def _extract(code_zip: bytes, folder: Path) -> None:
             folder.mkdir(exist_ok=True)
     except (zipfile.BadZipFile, RuntimeError):  # zipfile's word on encrypted and unknown archives is RuntimeError
         raise AwsError("InvalidParameterValueException", refusal) from None
-
-
-def _link_runtime(folder: Path) -> Path:
-    """Gather links to the packages that Lambda's Python runtime brings, so that functions see these and no others."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in RUNTIME_PACKAGES:
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            raise ModuleNotFoundError(f"the embedded AWS needs the package {name}", name=name)
-        source = Path(spec.origin)
-        source = source.parent if source.name == "__init__.py" else source
-        link = folder / source.name
-        link.unlink(missing_ok=True)
-        link.symlink_to(source)
-    return folder

@@ -15,7 +15,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-NO_AWS_FILES = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+from helpers.local_aws.lambdas.zygote import NO_AWS_FILES
+from helpers.local_aws.workers.processes import Child, ended
+
 MEMORY_CHECK_SECONDS = 0.05
 # A record as AWS's runtime client frames it: type, length, microseconds. No valid UTF-8 text holds these first bytes.
 FRAME = re.compile(rb"\xa5\x5a\x00.(.{4}).{8}", re.DOTALL)
@@ -24,24 +26,20 @@ FRAME = re.compile(rb"\xa5\x5a\x00.(.{4}).{8}", re.DOTALL)
 class Zygote:
     """The process that workers are forked from. It ends, with its workers, when this object or process does."""
 
-    def __init__(self, runtime: Path) -> None:
+    def __init__(self, runtime: Path, started: "Started | None" = None) -> None:
+        """``started``: the process and the socket on which it takes requests, if it runs already."""
         self._lock = threading.Lock()
-        self._control, theirs = socket.socketpair()
-        script = Path(__file__).with_name("zygote.py")
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-X", "utf8", str(script), str(theirs.fileno()), str(runtime)],
-                env=NO_AWS_FILES,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # a Ctrl-C at the server's terminal is the server's business
-            )
+        self._process, self._control = started or _start(runtime)
 
     @property
     def alive(self) -> bool:
         """Whether workers can still be forked."""
         return self._process.poll() is None
+
+    def warm_up(self) -> None:
+        """Let the process load its packages now; else it does so for its first worker."""
+        with self._lock:
+            self._control.send(b"W")
 
     def fork(self, channel: int, log: int, leash: int) -> None:
         """Start a worker on these descriptors. Raises OSError when the zygote is gone."""
@@ -51,11 +49,27 @@ class Zygote:
     def close(self) -> None:
         """End the zygote and every worker."""
         self._control.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
+        if not ended(self._process, 5):
             self._process.kill()
-            self._process.wait()
+            ended(self._process, 5)
+
+
+Started = tuple[subprocess.Popen[bytes] | Child, socket.socket]
+
+
+def _start(runtime: Path) -> Started:
+    control, theirs = socket.socketpair()
+    script = Path(__file__).with_name("zygote.py")
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-X", "utf8", str(script), str(theirs.fileno()), str(runtime)],
+            env=NO_AWS_FILES,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # a Ctrl-C at the server's terminal is the server's business
+        )
+    return process, control
 
 
 class Worker:

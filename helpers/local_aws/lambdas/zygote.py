@@ -1,11 +1,11 @@
 """The process that function workers are forked from, and what a worker does.
 
-Runs as a script of its own, ``python -I -S zygote.py CONTROL RUNTIME``: the
-number of the control socket and the folder that holds the packages of
-Lambda's runtime. Nothing of the project can be imported here, as nothing of
-it could on AWS.
+Runs as a fork of the server (``be_forked``) or as a script of its own,
+``python -I -S zygote.py CONTROL RUNTIME``: the number of the control socket and
+the folder that holds the packages of Lambda's runtime. Nothing of the project
+can be imported here, as nothing of it could on AWS.
 
-One byte on the control socket, with three descriptors, asks for a worker:
+One byte on the control socket asks to load packages, and with three descriptors for a worker:
 its channel (the conversation with AWS's runtime client), its log, and its
 leash. The zygote answers on the leash with the worker's process id, and with
 the exit code when the worker has ended. When the other end of the leash goes,
@@ -23,14 +23,17 @@ import site
 import socket
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NoReturn
 
 SERVICES = ("s3", "codecommit", "stepfunctions")
+NO_AWS_FILES = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 UNSIGNED = {"region_name": "us-east-1", "aws_access_key_id": "none", "aws_secret_access_key": "none"}
 
 
+@functools.cache
 def warm_up() -> None:
     """Do once, for all workers, what every function would otherwise do again in its first second."""
     import awslambdaric.bootstrap  # noqa: F401 - for the workers
@@ -38,7 +41,8 @@ def warm_up() -> None:
     import botocore.session
 
     # One loader for all sessions: a worker's first client finds its service's model already parsed.
-    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+    if not hasattr(botocore.session.create_loader, "cache_info"):
+        botocore.session.create_loader = functools.cache(botocore.session.create_loader)
     site.setquit()  # handlers may call exit(); -S leaves it out together with the environment's packages
     for service in SERVICES:  # botocore's parsers, patterns and endpoint rules stay in its module caches
         boto3.Session().client(service, **UNSIGNED)
@@ -67,6 +71,9 @@ def serve(control: socket.socket, runtime: Path) -> None:
             asked, fds, _, _ = socket.recv_fds(control, 1, 3)
             if not asked:
                 break
+            warm_up()
+            if not fds:
+                continue
             channel, log, leash = fds
             pid = os.fork()
             if not pid:
@@ -199,6 +206,19 @@ class RuntimeApi:
 
     def _send(self, kind: bytes, body: str | bytes) -> None:
         self.channel.send_bytes(kind + (body.encode() if isinstance(body, str) else body))
+
+
+def be_forked(control: socket.socket, runtime: Path, forget: Callable[[], None]) -> None:
+    """Be the zygote as a fork of the server; ``forget`` removes what that has loaded beside the runtime."""
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 1)
+    os.environ.clear()
+    os.environ.update(NO_AWS_FILES)
+    main = sys.modules[__name__]
+    forget()
+    sys.modules["__main__"] = main
+    sys.path.append(str(runtime))
+    serve(control, runtime)
 
 
 if __name__ == "__main__":

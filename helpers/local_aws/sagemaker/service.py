@@ -8,12 +8,17 @@ from typing import Any, ClassVar
 
 from helpers.local_aws.sagemaker import images
 from helpers.local_aws.sagemaker import request as requests
-from helpers.local_aws.sagemaker.jobs import Job, Jobs
+from helpers.local_aws.sagemaker.hosts import Requests
+from helpers.local_aws.sagemaker.jobs import Jobs
+from helpers.local_aws.sagemaker.records import Job
 from helpers.local_aws.wire import AwsError, Caller, Params, Permission, Service, Site
+from helpers.local_aws.workers.forkserver import Forkserver
 
 GRACE = 120.0  # seconds between SIGTERM and SIGKILL, as SageMaker documents
 _MOST_TAGS = 50
+_SUMMARIES = "ProcessingJobSummaries"
 
+Entry = tuple[str, str, float, float]  # name, status, time of creation, time of modification
 Assume = Callable[[str, str], dict[str, str]]
 Require = Callable[[str, Sequence[Permission]], None]
 
@@ -25,14 +30,24 @@ class SageMaker(Service):
     AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN with which sagemaker.amazonaws.com
     acts in a role, and raises AwsError where the role does not let it.
     ``require(role_arn, permissions)`` raises AwsError unless the role has them.
+    ``host_requests`` makes the HTTP requests of the jobs' hosts.
     """
 
     name: ClassVar[str] = "sagemaker"
 
-    def __init__(self, site: Site, assume: Assume, require: Require, *, grace: float = GRACE) -> None:
+    def __init__(
+        self,
+        site: Site,
+        assume: Assume,
+        require: Require,
+        *,
+        host_requests: Requests,
+        forkserver: Forkserver | None = None,
+        grace: float = GRACE,
+    ) -> None:
         super().__init__(site)
         self._assume, self._require = assume, require
-        self._jobs = Jobs(site, grace)
+        self._jobs = Jobs(site, grace, host_requests, forkserver or Forkserver())
 
     def permissions(self, operation: str, params: Params) -> Sequence[Permission]:
         """Return what SageMaker's authorization reference demands for the operation."""
@@ -55,8 +70,12 @@ class SageMaker(Service):
 
         Raises ValidationException when there is no such job.
         """
-        self._find(name)
+        self._require_known(name)
         return self._jobs.wait(name, timeout)
+
+    def warm_up(self) -> None:
+        """Load packages before the first job needs them; returns at once."""
+        self._jobs.warm_up()
 
     def close(self) -> None:
         """End every job and the warm process."""
@@ -67,7 +86,7 @@ class SageMaker(Service):
         request = requests.complete(params)
         name, arn = request["ProcessingJobName"], self._arn(params["ProcessingJobName"])
         tags = _merge([], request.pop("Tags", []))
-        if self._jobs.find(name) is not None:
+        if self._jobs.known(name):
             raise self._taken(arn)
         try:
             credentials = self._assume(request["RoleArn"], "SageMaker")
@@ -94,20 +113,21 @@ class SageMaker(Service):
 
     def list_processing_jobs(self, params: Params, caller: Caller) -> Params:
         """List jobs by the documented filters, newest first unless asked otherwise."""
-        jobs = [job for job in self._jobs.all() if _matches(job, params)]
-        keys: dict[str, Callable[[Job], Any]] = {
-            "Name": lambda job: job["request"]["ProcessingJobName"],
-            "Status": lambda job: (job["status"], job["created"]),
-            "CreationTime": lambda job: job["created"],
+        found = [entry for entry in self._jobs.index() if _matches(entry, params)]
+        keys: dict[str, Callable[[Entry], Any]] = {
+            "Name": lambda entry: entry[0],
+            "Status": lambda entry: (entry[1], entry[2]),
+            "CreationTime": lambda entry: entry[2],
         }
         descending = params.get("SortOrder", "Descending") == "Descending"
-        jobs.sort(key=keys[params.get("SortBy", "CreationTime")], reverse=descending)
-        return _page("ProcessingJobSummaries", [_summary(job) for job in jobs], params, 10)
+        found.sort(key=keys[params.get("SortBy", "CreationTime")], reverse=descending)
+        page = _page(_SUMMARIES, found, params, 10)
+        return page | {_SUMMARIES: [_summary(self._find(entry[0])) for entry in page[_SUMMARIES]]}
 
     def stop_processing_job(self, params: Params, caller: Caller) -> Params:
         """Send SIGTERM to a job's entrypoint, SIGKILL when it takes too long."""
         name = params["ProcessingJobName"]
-        self._find(name)
+        self._require_known(name)
         status = self._jobs.stop(name)
         if status not in ("InProgress", "Stopping"):
             raise AwsError(
@@ -148,17 +168,25 @@ class SageMaker(Service):
     def _find(self, name: str) -> Job:
         job = self._jobs.find(name)
         if job is None:
-            raise AwsError("ValidationException", f"Could not find requested job with name: {name}")
+            raise self._unknown(name)
         return job
+
+    def _require_known(self, name: str) -> None:
+        if not self._jobs.known(name):
+            raise self._unknown(name)
+
+    def _unknown(self, name: str) -> AwsError:
+        return AwsError("ValidationException", f"Could not find requested job with name: {name}")
 
     def _tagged(self, arn: str) -> tuple[str, Job]:
         kind, _, name = arn.split(":", 5)[5].partition("/")
         if kind != "processing-job":
             raise AwsError("NotImplemented", f"the embedded AWS does not support tags of {arn}", 501)
-        for job in self._jobs.all():
-            if job["arn"] == arn:
-                return job["request"]["ProcessingJobName"], job
-        raise AwsError("ValidationException", f"Could not find requested job with name: {name}")
+        known = self._jobs.named(name)
+        job = self._find(known) if known else None
+        if known is None or job is None or job["arn"] != arn:
+            raise self._unknown(name)
+        return known, job
 
     def _taken(self, arn: str) -> AwsError:
         return AwsError(
@@ -183,14 +211,15 @@ def _summary(job: Job) -> Params:
     return {"ProcessingJobName": job["request"]["ProcessingJobName"], **_state(job), **_times(job)}
 
 
-def _matches(job: Job, params: Params) -> bool:
-    if params.get("NameContains", "").lower() not in job["request"]["ProcessingJobName"].lower():
+def _matches(entry: Entry, params: Params) -> bool:
+    name, status, created, modified = entry
+    if params.get("NameContains", "").lower() not in name.lower():
         return False
-    if params.get("StatusEquals", job["status"]) != job["status"]:
+    if params.get("StatusEquals", status) != status:
         return False
-    for member, key in (("CreationTime", "created"), ("LastModifiedTime", "modified")):
+    for member, when in (("CreationTime", created), ("LastModifiedTime", modified)):
         after, before = params.get(f"{member}After"), params.get(f"{member}Before")
-        if (after is not None and job[key] <= _epoch(after)) or (before is not None and job[key] >= _epoch(before)):
+        if (after is not None and when <= _epoch(after)) or (before is not None and when >= _epoch(before)):
             return False
     return True
 

@@ -1,26 +1,30 @@
 """What happens on one host of a processing job, from download to upload.
 
-The agent is a fork of the warm process. It isolates itself, brings the inputs,
-runs the entrypoint below an init process, sends its output to the log, and
-uploads the outputs. To the server it sends ``{"event": "started"}`` and at the
-end ``{"event": "ended", "code", "failure", "stopped", "message", "notes"}``;
-``{"event": "stop"}`` from the server stops the job, the end of the connection
-kills it.
+The agent is a fork of the small warm process. It isolates itself, brings the
+inputs, has the entrypoint forked off the process that has the packages loaded,
+sends its output to the log, and uploads the outputs. To the server it sends
+``{"event": "started"}`` and at the end ``{"event": "ended", "code", "failure",
+"stopped", "message", "notes"}``, and between them the requests of ``requests``;
+``{"event": "stop", "upload"}`` from the server stops the job, the end of the
+connection kills it.
 """
 
+import io
 import json
 import os
 import select
 import signal
+import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from helpers.local_aws.workers import entrypoint, isolation, joblog, transfer, warm
-from helpers.local_aws.workers.forkserver import Channel
+from helpers.local_aws.workers import isolation, joblog, requests, scripts, transfer
+from helpers.local_aws.workers.channel import Channel
 
 _CONTINUOUS_INTERVAL = 1.0  # seconds between looks for new files of an output in Continuous mode
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -32,23 +36,37 @@ class _Run:
 
     code: int = 0
     stopped: str = ""  # "", "request" or "timeout"
+    upload: bool = True
     problem: str = ""
     uploaded: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def probe() -> bool:
-    """Tell whether jobs can be isolated here, and say so once when they cannot."""
-    reason = isolation.probe()
-    if reason:
-        print(f"processing jobs run without isolation: {reason}", file=sys.stderr, flush=True)
-    return not reason
+@dataclass
+class _Entrypoint:
+    """A running entrypoint: its process id, its output, what reports its end, and how to kill it with all its own."""
+
+    pid: int
+    output: int
+    report: io.RawIOBase
+    init: int = 0
+
+    def kill(self) -> None:
+        """Kill what is left of the job: in its own process namespace, all of it."""
+        with suppress(ProcessLookupError):
+            os.kill(self.init, signal.SIGKILL) if self.init else os.killpg(self.pid, signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask the entrypoint to end."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
 
 
-def main(channel: Channel, isolated: bool) -> None:
-    """Run one host's part of the job that the first message describes."""
-    task = channel.receive()
-    if task is None:
+def main(channel: Channel, asking: socket.socket, isolated: bool) -> None:
+    """Run one host's part of the job that the first message describes; ``asking`` leads to ``scripts``."""
+    message = channel.receive()
+    if message is None:
         return
+    task = message.content
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     isolation.die_with_parent()
     os.umask(0o022)
@@ -59,24 +77,19 @@ def main(channel: Channel, isolated: bool) -> None:
     (folder / "tmp").chmod(0o1777)
     if isolated:
         isolation.enter(folder, [Path(path) for path in task["hidden"]])
-        isolation.die_with_parent()  # a change of credentials resets it
-    host = _Host(task, channel, isolation.ML if isolated else folder / "ml", isolated, began)
+    host = _Host(task, channel, asking, isolation.ML if isolated else folder / "ml", began)
     channel.send({"event": "ended", **host.run()})
 
 
 class _Host:
     """One host: ``root`` is the folder that the job sees as /opt/ml."""
 
-    def __init__(self, task: dict[str, Any], channel: Channel, root: Path, isolated: bool, began: float) -> None:
-        self.task, self.channel, self.root, self.isolated, self.began = task, channel, root, isolated, began
-        make = partial(
-            warm.client,
-            endpoint_url=task["endpoint_url"],
-            region=task["region"],
-            credentials=task["credentials"],
-        )
-        self.s3 = make("s3")
-        self.log = joblog.JobLog(make("logs"), task["log_stream"])
+    def __init__(self, task: dict[str, Any], channel: Channel, asking: socket.socket, root: Path, began: float) -> None:
+        self.task, self.channel, self.asking, self.root, self.began = task, channel, asking, root, began
+        self.isolated = root == isolation.ML
+        client = requests.Client(channel, requests.Signer(task["endpoint_url"], task["region"], task["credentials"]))
+        self.s3 = requests.S3(client)
+        self.log = joblog.JobLog(requests.Logs(client), task["log_stream"])
         self.outputs = [item["S3Output"] for item in task["config"]["ProcessingOutputConfig"]["Outputs"]]
         self.continuous = [output for output in self.outputs if output["S3UploadMode"] == "Continuous"]
 
@@ -84,10 +97,12 @@ class _Host:
         """Do everything; return the members of the last message."""
         run = _Run()
         failure = ""
+        # As SageMaker's start time, from which it bills: that of the instance, before data is downloaded.
+        self.channel.send({"event": "started"})
         try:
             self._prepare()
             self._run_entrypoint(run)
-            if run.stopped or run.code == 0:
+            if run.upload and (run.stopped or run.code == 0):
                 for output in self.outputs:
                     transfer.upload(self.s3, self._place(output["LocalPath"]), output["S3Uri"], run.uploaded)
             failure = run.problem
@@ -153,41 +168,49 @@ class _Host:
             environment["PROCESSING_DIR"] = str(self.root / "processing")
         return environment | self.task["config"]["Environment"]
 
-    def _entrypoint(self, out: int, closing: tuple[int, ...]) -> NoReturn:
-        """Become the entrypoint, with its output on descriptor ``out``."""
-        with open(os.devnull, "rb") as nothing:
-            os.dup2(nothing.fileno(), 0)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        for descriptor in (out, *closing):
-            os.close(descriptor)
-        environment, application = self._environment(), self.task["config"]["AppSpecification"]
-        argv = [*application["ContainerEntrypoint"], *(application["ContainerArguments"] or [])]
-        entrypoint.run(argv, environment, self.task["config"]["Environment"], environment["HOME"])
-
     def _run_entrypoint(self, run: _Run) -> None:
         if not self.isolated:
             note = f"This platform cannot isolate jobs: /opt/ml is {self.root}, see PROCESSING_DIR.\n"
             self.log.feed(note.encode())
-        output, out = os.pipe()
-        ended, status = os.pipe()
-        closing = (output, ended, status, self.channel.fileno())
-        init = isolation.start(
-            partial(self._entrypoint, out, closing), status, isolated=self.isolated, network=self.task["network"]
-        )
-        os.close(out)
-        os.close(status)
-        self.channel.send({"event": "started"})
-        try:
-            run.code = self._watch(init, output, ended, run)
-        finally:
-            self._kill(init)
-            os.waitpid(init, 0)
-        self._drain(output)
+        with self._entrypoint() as running:
+            try:
+                run.code = self._watch(running, run)
+            finally:
+                running.kill()
+                if running.init:
+                    os.waitpid(running.init, 0)
+            self._drain(running.output)
         self.log.finish()
 
-    def _watch(self, init: int, output: int, ended: int, run: _Run) -> int:
+    @contextmanager
+    def _entrypoint(self) -> Iterator[_Entrypoint]:
+        """Start the entrypoint; in the end close what leads to it."""
+        environment, application = self._environment(), self.task["config"]["AppSpecification"]
+        job = {
+            "argv": [*application["ContainerEntrypoint"], *(application["ContainerArguments"] or [])],
+            "environment": environment,
+            "given": self.task["config"]["Environment"],
+            "folder": environment["HOME"],
+        }
+        init, namespaces = isolation.start_init(network=self.task["network"]) if self.isolated else (0, ())
+        output, out = os.pipe()
+        report, theirs = socket.socketpair()
+        ours, channel = socket.socketpair()
+        with report, report.makefile("rb", buffering=0) as lines, ours:
+            scripts.ask(self.asking, channel.fileno(), out, theirs.fileno(), namespaces)
+            for descriptor in (out, *namespaces):
+                os.close(descriptor)
+            channel.close()
+            theirs.close()
+            Channel(ours).send(job)
+            pid = int(lines.readline() or 0)
+            if not pid:
+                raise ConnectionAbortedError("the process with the packages is gone")
+            yield _Entrypoint(pid, output, lines, init)
+
+    def _watch(self, running: _Entrypoint, run: _Run) -> int:
         """Pass output on until the entrypoint ends; return its exit code. Stops it on request and on timeout."""
+        output, ended = running.output, running.report.fileno()
         waiting = [output, ended, self.channel.fileno()]
         deadline = self.began + self.task["max_runtime"]
         looked = time.monotonic()
@@ -204,16 +227,19 @@ class _Host:
             elif self.log.wait() == 0:
                 self.log.flush()
             if ended in ready:
-                return int.from_bytes(os.read(ended, 1) or b"\x89", "big")  # no byte: the init was killed
+                return int(running.report.readline() or 137)  # nothing: the process that forked it was killed
             asked = self.channel.fileno() in ready or self.channel.buffered()
-            if asked and self.channel.receive() is None:
-                self._kill(init)
-                os._exit(1)  # the server is gone: nothing is left to report to
+            if asked:
+                message = self.channel.receive()
+                if message is None:
+                    running.kill()
+                    os._exit(1)  # the server is gone: nothing is left to report to
+                run.upload = message.content["upload"]
             if run.stopped and time.monotonic() >= deadline:
                 return 137
             if not run.stopped and (asked or time.monotonic() >= deadline):
                 run.stopped = "request" if asked else "timeout"
-                os.kill(init, signal.SIGTERM)
+                running.terminate()
                 deadline = time.monotonic() + self.task["grace"]
 
     def _pause(self, deadline: float) -> float:
@@ -222,13 +248,6 @@ class _Host:
             return 0.0
         pauses = [deadline - time.monotonic(), self.log.wait(), _CONTINUOUS_INTERVAL if self.continuous else None]
         return max(0.0, min(pause for pause in pauses if pause is not None))
-
-    def _kill(self, init: int) -> None:
-        """Kill what is left of the job: in its own process namespace, all of it."""
-        try:
-            os.kill(init, signal.SIGKILL) if self.isolated else os.killpg(init, signal.SIGKILL)
-        except ProcessLookupError:
-            return
 
     def _drain(self, output: int) -> None:
         """Log what is left in the pipe; a process that escaped (no isolation) may still hold it open."""

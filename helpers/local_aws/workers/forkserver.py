@@ -1,49 +1,73 @@
-"""One warm process that is forked for every job.
+"""The server's side of job hosts, and the small process that is forked for every host.
 
-``Forkserver`` lives in the server; ``python -m`` this module is the warm
-process. Each fork gets one end of a socket on which it talks to the server in
-lines of JSON. When the server goes away, so does everything: the warm process
-reads the end of its own socket, and each fork the end of its own.
+Each host gets one end of a socket on which it talks to the server (see
+``agent``). The small process has no packages loaded, so that its forks are
+cheap: it brings inputs and takes outputs; for the entrypoint it asks
+``scripts``, the large one. When the server goes away, so does everything: each
+process reads the end of its own socket.
 """
 
 import gc
-import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from helpers.local_aws.workers import agent, isolation, processes, scripts
+from helpers.local_aws.workers.channel import Channel
 
 _ROOT = Path(__file__).resolve().parents[3]
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ")
 
 
-class Forkserver:
-    """Start the warm process in the background and fork it on request. Thread safe."""
+@dataclass(frozen=True)
+class Started:
+    """The two processes, and the socket on which the small one takes requests."""
 
-    def __init__(self) -> None:
+    control: socket.socket
+    processes: tuple[processes.Child | subprocess.Popen[bytes], ...]
+
+    def alive(self) -> bool:
+        """Tell whether both run."""
+        return all(process.poll() is None for process in self.processes)
+
+    def close(self) -> None:
+        """End them, and with them every host."""
+        self.control.close()
+        for process in self.processes:
+            process.kill()
+            processes.ended(process, 5)
+
+
+class Forkserver:
+    """Fork a host on request, and start the two processes where they do not run. Thread safe."""
+
+    def __init__(self, started: Started | None = None) -> None:
+        """``started``: what ``start`` returned before this process had threads."""
         self._lock = threading.Lock()
-        self._control: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._started = started
         self._closed = False
 
-    def start(self) -> None:
-        """Start the warm process unless it runs; it loads its packages meanwhile (some seconds)."""
+    def warm_up(self) -> None:
+        """Start the processes unless they run, and let them load their packages meanwhile (some seconds)."""
         with self._lock:
-            self._started()
+            self._running().control.send(b"w")
 
-    def fork(self, task: dict[str, Any]) -> "Channel":
-        """Fork the warm process for ``task`` and return the channel to the fork. Raises OSError once closed."""
+    def fork(self, task: dict[str, Any]) -> Channel:
+        """Fork a host for ``task`` and return the channel to it. Raises OSError once closed."""
         ours, theirs = socket.socketpair()
         try:
             with self._lock, theirs:
-                socket.send_fds(self._started(), [b"f"], [theirs.fileno()])
+                socket.send_fds(self._running().control, [b"f"], [theirs.fileno()])
         except OSError:
             ours.close()
             raise
@@ -52,115 +76,130 @@ class Forkserver:
         return channel
 
     def close(self) -> None:
-        """End the warm process for good; with it end all of its forks."""
+        """End the processes for good; with them end all hosts."""
         with self._lock:
             self._closed = True
-            if self._control is not None:
-                self._control.close()
-            if self._process is not None:
-                self._process.kill()
-                self._process.wait()
-            self._control = self._process = None
+            if self._started is not None:
+                self._started.close()
+            self._started = None
 
-    def _started(self) -> socket.socket:
+    def _running(self) -> Started:
         if self._closed:
             raise ConnectionAbortedError("the forkserver is closed")
-        if self._control is not None and self._process is not None and self._process.poll() is None:
-            return self._control
+        if self._started is not None and self._started.alive():
+            return self._started
+        if self._started is not None:
+            self._started.close()
         ours, theirs = socket.socketpair()
-        # The configuration of the user's real AWS account must not reach a job through a cached session.
-        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        environment |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
         with theirs:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(theirs.fileno())],
                 cwd=_ROOT,
-                env=environment,
+                env=environment(os.environ),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        self._control = ours
-        return ours
+        self._started = Started(ours, (process,))
+        return self._started
 
 
-class Channel:
-    """Lines of JSON over a socket, one object each."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self._buffer = b""
-
-    def fileno(self) -> int:
-        """Return the descriptor, so that ``select`` can wait for a message."""
-        return self._socket.fileno()
-
-    def buffered(self) -> bool:
-        """Tell whether a message has arrived already; ``select`` does not know of it."""
-        return b"\n" in self._buffer
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Send one message; silently drop it when the other end is gone."""
-        try:
-            self._socket.sendall(json.dumps(message).encode() + b"\n")
-        except (BrokenPipeError, ConnectionResetError):
-            return
-
-    def receive(self) -> dict[str, Any] | None:
-        """Wait for the next message; None at the end of the connection."""
-        while b"\n" not in self._buffer:
-            try:
-                data = self._socket.recv(65536)
-            except ConnectionResetError:
-                return None
-            if not data:
-                return None
-            self._buffer += data
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return json.loads(line)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self.receive, None)
-
-    def end(self) -> None:
-        """Let both ends see the end of the connection; a fork then kills its job."""
-        with suppress(OSError):  # it has ended already
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Close this end."""
-        self._socket.close()
+def environment(full: Mapping[str, str]) -> dict[str, str]:
+    """Return what the processes may know: the configuration of the user's real AWS account must not reach a job."""
+    kept = {name: full[name] for name in _KEPT if name in full}
+    return kept | {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 
 
-def _serve(control: socket.socket) -> None:
-    """Load the packages, then fork for every descriptor that arrives, until the server is gone."""
-    from helpers.local_aws.workers import agent, warm
+def start() -> Started:
+    """Fork both processes off this one, which has no threads and nothing that a job must not read."""
+    ours, theirs = socket.socketpair()
+    asking, asked = socket.socketpair()
 
-    warm.load()
-    sys.path.remove(str(_ROOT))  # a job must import its own modules, not ours
-    isolated = agent.probe()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the forks
+    def be_small() -> None:
+        _forget_environment()
+        serve(theirs, asking)
+
+    def be_large() -> None:
+        _forget_environment()
+        scripts.serve(asked)
+
+    with theirs, asking, asked:
+        small = processes.fork(be_small, "aws-hosts", [theirs.fileno(), asking.fileno()])
+        large = processes.fork(be_large, "aws-scripts", [asked.fileno()])
+    return Started(ours, (small, large))
+
+
+def serve(control: socket.socket, asking: socket.socket) -> None:
+    """Fork a host for every descriptor that arrives, until the server is gone.
+
+    The first thing to arrive, which may be a byte alone, is what everybody waits for to load packages.
+    """
+    select.select([control, asking], [], [])
+    reason = _prepare(asking)
+    if reason:
+        print(f"processing jobs run without isolation: {reason}", file=sys.stderr, flush=True)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the hosts
+    gc.collect()
     gc.freeze()
     while True:
-        data, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        ready, _, _ = select.select([control, asking], [], [])
+        data, descriptors, _, _ = socket.recv_fds(control, 1, 1) if asking not in ready else (b"", [], 0, None)
         if not data:
-            return
-        if os.fork() == 0:
-            control.close()
-            _run(agent.main, descriptors[0], isolated)
-        os.close(descriptors[0])
+            return  # the server is gone, or the large process, which never writes here
+        for descriptor in descriptors:
+            if os.fork() == 0:
+                control.close()
+                _be_host(descriptor, asking, not reason)
+            os.close(descriptor)
 
 
-def _run(main: Any, descriptor: int, isolated: bool) -> None:
+def _prepare(asking: socket.socket) -> str:
+    """Find out whether jobs can be isolated here, and tell the large process; return why not."""
+    try:
+        isolation.own_users()
+        isolation.make_place()
+        reason = isolation.probe()
+    except OSError as error:
+        reason = str(error)
+    if reason:
+        asking.send(b"-")
+        return reason
+    users = isolation.users()
+    socket.send_fds(asking, [b"u"], [users])
+    os.close(users)
+    return ""
+
+
+def _be_host(descriptor: int, asking: socket.socket, isolated: bool) -> None:
     status = 1
     try:
-        main(Channel(socket.socket(fileno=descriptor)), isolated)
+        agent.main(Channel(socket.socket(fileno=descriptor)), asking, isolated)
         status = 0
     except BaseException:  # noqa: BLE001 - the end of a process: nothing may unwind into the parent's stack
         traceback.print_exc()
     os._exit(status)
 
 
+def _forget_environment() -> None:
+    kept = environment(os.environ)
+    os.environ.clear()
+    os.environ.update(kept)
+
+
+def _main(control: socket.socket) -> None:
+    """Be the small process, with the large one as a child: when one ends, so does the other."""
+    processes.rename("aws-hosts")
+    asking, asked = socket.socketpair()
+
+    def be_scripts() -> None:
+        isolation.die_with_parent()
+        scripts.serve(asked)
+
+    processes.fork(be_scripts, "aws-scripts", [asked.fileno()])
+    asked.close()
+    with suppress(BrokenPipeError):
+        serve(control, asking)
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the server's to handle
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _main(socket.socket(fileno=int(sys.argv[1])))

@@ -3,7 +3,9 @@
 A job sees its own folder at ``/opt/ml``, its own processes only, and nothing of
 the folders that hold credentials; nothing that it starts outlives it. An
 ordinary user gets the same inside a user namespace that maps the user to
-itself. Python 3.11 has no ``os.unshare``, hence ctypes.
+itself. The namespaces belong to a small process (``enter``, ``start_init``); the
+large one that has the packages loaded forks just once a job, into them
+(``fork_into``). Python 3.11 has neither ``os.unshare`` nor ``os.setns``, hence ctypes.
 """
 
 import ctypes
@@ -16,6 +18,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,28 +35,57 @@ _CAPABILITIES = sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29,
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def own_users() -> None:
+    """Enter a user namespace, unless this process may make the other namespaces without one.
+
+    In it an ordinary user may make them; it maps the user to itself. Processes that
+    are to meet in one job have to share it: ``users`` and ``join_users``. Raises OSError.
+    """
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, "this platform has no namespaces")
+    if _in_child(lambda: _unshare(_NEWNS | _NEWPID)) == "":
+        return
+    user, group = os.getuid(), os.getgid()
+    _unshare(_NEWUSER)
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+
+
+def make_place() -> None:
+    """Enter a mount namespace that has /opt/ml, so that not every job has to make it."""
+    _unshare(_NEWNS)
+    _mount(None, "/", None, _REC | _PRIVATE)
+    if not ML.is_dir():
+        with tempfile.TemporaryDirectory(prefix="local-aws-") as room:
+            _make_room(ML.parent, Path(room, "room"))
+
+
+def users() -> int:
+    """Return a descriptor of this process's user namespace."""
+    return os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def join_users(descriptor: int) -> None:
+    """Enter a user namespace, if it is not the own one. Only a process without threads can."""
+    own = users()
+    if not os.path.sameopenfile(own, descriptor):
+        _call("setns", descriptor, _NEWUSER)
+    os.close(own)
+
+
 def enter(folder: Path, hidden: Sequence[Path]) -> None:
     """Move this process to namespaces of its own, with ``folder/ml`` at /opt/ml and ``hidden`` folders empty.
 
+    ``own_users`` and ``make_place`` ran in it or in a process that it was forked off.
     The next fork is process 1 of a new process namespace. ``folder/tmp`` becomes
     /tmp, except where this Python itself lives in /tmp. Raises OSError where the
     platform or its settings forbid it.
     """
-    if sys.platform != "linux":
-        raise OSError(errno.ENOSYS, "this platform has no namespaces")
-    user, group = os.getuid(), os.getgid()
-    try:
-        _unshare(_NEWNS | _NEWPID)
-    except PermissionError:
-        _unshare(_NEWUSER | _NEWNS | _NEWPID)
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    _unshare(_NEWNS | _NEWPID)
     _mount(None, "/", None, _REC | _PRIVATE)
     source = os.open(folder, os.O_PATH)  # the folder may itself lie below something that is hidden next
     scratch = os.open(folder / "tmp", os.O_PATH)
-    if not ML.is_dir():
-        _make_room(ML.parent, Path(f"/proc/self/fd/{source}/room"))
     _mount(f"/proc/self/fd/{source}/ml", str(ML), None, _BIND)
     if private_tmp():
         _mount(f"/proc/self/fd/{scratch}", str(TMP), None, _BIND)
@@ -69,31 +101,84 @@ def private_tmp() -> bool:
     return not any(Path(path).is_relative_to(TMP) for path in (*sys.path, sys.prefix, sys.base_prefix) if path)
 
 
-def start(run: Callable[[], NoReturn], status: int, *, isolated: bool, network: bool) -> int:
-    """Fork an init process that runs ``run`` in a child, and return the init's process id.
+def start_init(*, network: bool) -> tuple[int, tuple[int, ...]]:
+    """Fork the first process of the namespaces that ``enter`` made; ``fork_into`` then puts the entrypoint there.
 
-    SIGTERM to the init reaches that child only. When the child ends, its exit
-    code (128 + n for signal n) is written to the descriptor ``status`` as one
-    byte and the init ends; the kernel then kills whatever is left beside it.
+    Returns its process id, and descriptors of its namespaces. When it ends, the
+    kernel kills whatever runs in them. Raises OSError.
     """
-    # Process 1 ignores a signal that it has no handler for yet, unless it is blocked.
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    init = os.fork()
-    if init:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-        return init
-    code = 70
+    ours, theirs = socket.socketpair()
+    with ours:
+        init = os.fork()
+        if init == 0:
+            _be_init(theirs, network)
+        theirs.close()
+        text, files, _, _ = socket.recv_fds(ours, 4096, 8)
+    if not files:
+        os.waitpid(init, 0)
+        raise OSError(errno.EPERM, f"cannot isolate the job: {text.decode()}")
+    return init, tuple(files)
+
+
+def _be_init(answer: socket.socket, network: bool) -> NoReturn:
     try:
-        die_with_parent()
         os.setsid()
-        if isolated:
-            _enter_inner(network)
-        code = _reap(run, isolated)
-    except OSError as error:
-        os.write(2, f"cannot isolate the job: {error}\n".encode())
+        die_with_parent()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps what the job leaves behind
+        if not network:
+            _unshare(_NEWNET)
+        kinds = ("pid", "mnt") if network else ("pid", "mnt", "net")
+        files = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in kinds]
+        if not network:
+            _raise_loopback()
+        with suppress(PermissionError):  # in many containers /proc is partly covered, and a fresh one is refused
+            _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
+        socket.send_fds(answer, [b"."], files)
+        answer.close()
+        for file in files:
+            os.close(file)
+        while True:
+            signal.pause()
+    except BaseException as error:  # noqa: BLE001 - the end of a process
+        answer.send(str(error).encode())
     finally:
-        os.write(status, bytes([code]))
-        os._exit(0)
+        os._exit(70)
+
+
+def own_processes() -> int | None:
+    """Return a descriptor of this process's own process namespace, None where it may not return to it.
+
+    An ordinary user may not: it has no rights over the namespace from before ``own_users``.
+    """
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _call("setns", own, _NEWPID)
+    except PermissionError:
+        os.close(own)
+        return None
+    return own
+
+
+def fork_into(namespaces: Sequence[int], own: int | None) -> int:
+    """Fork a child into the namespaces of ``start_init``, without privileges. Returns 0 in the child.
+
+    The caller needs not be in any of them; ``own`` is its ``own_processes``, to which it returns.
+    Where that is None, all later forks of the caller are in the namespaces too.
+    """
+    _call("setns", namespaces[0], _NEWPID)
+    child = -1
+    try:
+        child = os.fork()
+    finally:
+        if child and own is not None:
+            _call("setns", own, _NEWPID)
+    if child:
+        return child
+    die_with_parent()
+    for file in namespaces[1:]:
+        _call("setns", file, 0)
+    _drop_privileges()
+    return 0
 
 
 def die_with_parent() -> None:
@@ -108,64 +193,47 @@ def probe() -> str:
         folder = Path(name)
         (folder / "ml").mkdir()
         (folder / "tmp").mkdir()
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            _probe(folder, writer)
-        os.close(writer)
-        with os.fdopen(reader) as answer:
-            reason = answer.read()
-        os.waitpid(child, 0)
+        return _in_child(lambda: _try(folder))
+
+
+def _try(folder: Path) -> None:
+    own = own_processes()
+    enter(folder, [])
+    init, namespaces = start_init(network=False)
+    if (child := fork_into(namespaces, own)) == 0:
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    os.kill(init, signal.SIGKILL)
+    os.waitpid(init, 0)
+    if status:
+        raise OSError(errno.EPERM, "a process namespace cannot be entered")
+
+
+def _in_child(attempt: Callable[[], None]) -> str:
+    """Make an attempt in a fork; return "" or its error."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        reason = "the attempt ended early"
+        try:
+            attempt()
+            reason = ""
+        except OSError as error:
+            reason = str(error) or type(error).__name__
+        finally:
+            os.write(writer, reason.encode())
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        reason = answer.read()
+    os.waitpid(child, 0)
     return reason
 
 
-def _probe(folder: Path, answer: int) -> NoReturn:
-    reason = "the probe ended early"
-    try:
-        enter(folder, [])
-        reader, writer = os.pipe()
-        init = start(lambda: os._exit(0), writer, isolated=True, network=False)
-        os.close(writer)
-        reason = "" if os.read(reader, 1) == b"\0" else "a process namespace cannot be set up"
-        os.waitpid(init, 0)
-    except OSError as error:
-        reason = str(error)
-    finally:
-        os.write(answer, reason.encode())
-        os._exit(0)
-
-
-def _reap(run: Callable[[], NoReturn], isolated: bool) -> int:
-    child = os.fork()
-    if child == 0:
-        for number in (signal.SIGTERM, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-        die_with_parent()
-        if isolated:
-            _drop_privileges()
-        run()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-    while True:
-        pid, status = os.wait()
-        if pid == child:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
-
-
-def _enter_inner(network: bool) -> None:
-    _unshare(_NEWNS if network else _NEWNS | _NEWNET)
-    if not network:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe_socket:
-            interface = struct.pack("16sh14x", b"lo", 0x1 | 0x40)  # up, running
-            fcntl.ioctl(probe_socket, 0x8914, interface)  # SIOCSIFFLAGS
-    try:
-        _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
-    except PermissionError:
-        return  # inside many containers /proc is partly covered, and the kernel then refuses a fresh one
+def _raise_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        interface = struct.pack("16sh14x", b"lo", 0x1 | 0x40)  # up, running
+        fcntl.ioctl(any_socket, 0x8914, interface)  # SIOCSIFFLAGS
 
 
 def _make_room(folder: Path, kept: Path) -> None:

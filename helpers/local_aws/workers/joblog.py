@@ -1,15 +1,20 @@
 """Send what a job prints to CloudWatch Logs, while it prints."""
 
 import time
-from contextlib import suppress
+from typing import Any, Protocol
 
-import botocore.client
-from botocore.exceptions import BotoCoreError, ClientError
+from helpers.local_aws.workers.requests import Refusal
 
 GROUP = "/aws/sagemaker/ProcessingJobs"
 INTERVAL = 0.2  # seconds between two deliveries while lines come
 _LONGEST = 256 * 1024 - 26  # bytes of one event, less what CloudWatch counts for its frame
 _BATCH_BYTES, _BATCH_EVENTS = 900_000, 5_000  # below the limits of one PutLogEvents
+
+
+class Logs(Protocol):
+    """How CloudWatch Logs is called: raises Refusal, or OSError when it cannot be reached."""
+
+    def call(self, operation: str, members: dict[str, Any], /) -> dict[str, Any]: ...
 
 
 class JobLog:
@@ -19,7 +24,7 @@ class JobLog:
     ``problem`` then says why nothing was delivered.
     """
 
-    def __init__(self, logs: botocore.client.BaseClient, stream: str) -> None:
+    def __init__(self, logs: Logs, stream: str) -> None:
         self._logs, self._stream = logs, stream
         self._rest = b""
         self._events: list[dict[str, object]] = []
@@ -55,8 +60,8 @@ class JobLog:
         try:
             if not self._created:
                 self._create()
-            self._logs.put_log_events(logGroupName=GROUP, logStreamName=self._stream, logEvents=events)
-        except (ClientError, BotoCoreError) as error:
+            self._logs.call("PutLogEvents", {"logGroupName": GROUP, "logStreamName": self._stream, "logEvents": events})
+        except (Refusal, OSError) as error:
             self.problem = str(error)
 
     def _add(self, lines: list[bytes]) -> None:
@@ -78,11 +83,19 @@ class JobLog:
 
         SageMaker's documentation asks for logs:DescribeLogStreams in a job's role: it looks before it creates.
         """
-        create = {"logGroupName": GROUP, "logStreamName": self._stream}
+        look = {"logGroupName": GROUP, "logStreamNamePrefix": self._stream, "limit": 1}
         try:
-            self._logs.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix=self._stream, limit=1)
-        except self._logs.exceptions.ResourceNotFoundException:
-            with suppress(self._logs.exceptions.ResourceAlreadyExistsException):  # another host was quicker
-                self._logs.create_log_group(logGroupName=GROUP)
-        self._logs.create_log_stream(**create)
+            self._logs.call("DescribeLogStreams", look)
+        except Refusal as refusal:
+            if refusal.code != "ResourceNotFoundException":
+                raise
+            self._create_group()
+        self._logs.call("CreateLogStream", {"logGroupName": GROUP, "logStreamName": self._stream})
         self._created = True
+
+    def _create_group(self) -> None:
+        try:
+            self._logs.call("CreateLogGroup", {"logGroupName": GROUP})
+        except Refusal as refusal:
+            if refusal.code != "ResourceAlreadyExistsException":  # another host was quicker
+                raise

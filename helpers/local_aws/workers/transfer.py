@@ -6,20 +6,27 @@ full copies or shares by key, no symbolic links in outputs.
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
-import botocore.client
-from botocore.exceptions import BotoCoreError, ClientError
+from helpers.local_aws.workers.requests import Refusal
 
 
 class TransferError(Exception):
     """A transfer that failed; the text is the job's FailureReason."""
 
 
-def download(s3: botocore.client.BaseClient, source: dict[str, Any], local: Path, host: int, hosts: int) -> None:
+class Store(Protocol):
+    """S3, as far as transfers use it: raises Refusal, or OSError when it cannot be reached."""
+
+    def keys(self, bucket: str, prefix: str, /) -> Iterator[str]: ...
+    def read(self, bucket: str, key: str, /) -> bytes: ...
+    def fetch(self, bucket: str, key: str, into: int, /) -> None: ...
+    def put(self, bucket: str, key: str, source: int, /) -> None: ...
+
+
+def download(s3: Store, source: dict[str, Any], local: Path, host: int, hosts: int) -> None:
     """Download one ``S3Input`` to the folder ``local``; host ``host`` (from 0) of ``hosts`` takes its share."""
     uri = source["S3Uri"]
     try:
@@ -28,13 +35,13 @@ def download(s3: botocore.client.BaseClient, source: dict[str, Any], local: Path
             found = sorted(found)[host::hosts]
         for bucket, key, name in found:
             _fetch(s3, bucket, key, _inside(local, name, bucket, key))
-    except ClientError as error:
+    except Refusal as error:
         raise TransferError(f"ClientError: Data download failed:{_reason(error)}, S3 URI {uri}") from error
-    except (BotoCoreError, OSError) as error:
+    except OSError as error:
         raise TransferError(f"InternalServerError: Data download failed: {error}") from error
 
 
-def upload(s3: botocore.client.BaseClient, local: Path, uri: str, done: dict[str, tuple[int, int]]) -> None:
+def upload(s3: Store, local: Path, uri: str, done: dict[str, tuple[int, int]]) -> None:
     """Upload every file below ``local`` whose size and time are not those in ``done``, and note them there."""
     bucket, prefix = _split(uri)
     prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
@@ -45,26 +52,25 @@ def upload(s3: botocore.client.BaseClient, local: Path, uri: str, done: dict[str
             if done.get(str(path)) == mark:
                 continue
             with path.open("rb") as body:
-                s3.put_object(Bucket=bucket, Key=prefix + path.relative_to(local).as_posix(), Body=body)
+                s3.put(bucket, prefix + path.relative_to(local).as_posix(), body.fileno())
             done[str(path)] = mark
-    except ClientError as error:
+    except Refusal as error:
         raise TransferError(f"ClientError: Data upload failed:{_reason(error)}, S3 URI {uri}") from error
-    except (BotoCoreError, OSError) as error:
+    except OSError as error:
         raise TransferError(f"InternalServerError: Data upload failed: {error}") from error
 
 
-def _prefix(s3: botocore.client.BaseClient, uri: str) -> Iterator[tuple[str, str, str]]:
+def _prefix(s3: Store, uri: str) -> Iterator[tuple[str, str, str]]:
     """List (bucket, key, name relative to LocalPath); a prefix that is no folder also matches longer names."""
     bucket, prefix = _split(uri)
     base = prefix.rfind("/") + 1
     empty = True
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for item in page.get("Contents", []):
-            key, empty = item["Key"], False
-            if key.endswith("/"):
-                continue  # what the S3 console makes for an empty folder
-            inside_folder = not prefix.endswith("/") and key.startswith(prefix + "/")
-            yield bucket, key, key[len(prefix) + 1 :] if inside_folder else key[base:]
+    for key in s3.keys(bucket, prefix):
+        empty = False
+        if key.endswith("/"):
+            continue  # what the S3 console makes for an empty folder
+        inside_folder = not prefix.endswith("/") and key.startswith(prefix + "/")
+        yield bucket, key, key[len(prefix) + 1 :] if inside_folder else key[base:]
     if empty:
         raise TransferError(
             f'ClientError: Failed to download data. No S3 objects found under S3 URL "{uri}" given in input data '
@@ -73,9 +79,9 @@ def _prefix(s3: botocore.client.BaseClient, uri: str) -> Iterator[tuple[str, str
         )
 
 
-def _manifest(s3: botocore.client.BaseClient, uri: str) -> Iterator[tuple[str, str, str]]:
+def _manifest(s3: Store, uri: str) -> Iterator[tuple[str, str, str]]:
     bucket, key = _split(uri)
-    text = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    text = s3.read(bucket, key)
     try:
         first, *names = json.loads(text)
         bucket, prefix = _split(first["prefix"])
@@ -94,11 +100,11 @@ def _inside(local: Path, name: str, bucket: str, key: str) -> Path:
     return local / parts
 
 
-def _fetch(s3: botocore.client.BaseClient, bucket: str, key: str, target: Path) -> None:
+def _fetch(s3: Store, bucket: str, key: str, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as file:
-            shutil.copyfileobj(s3.get_object(Bucket=bucket, Key=key)["Body"], file, 1 << 20)
+            s3.fetch(bucket, key, file.fileno())
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
         raise TransferError(
             f"ClientError: Failed to download data. Cannot download s3://{bucket}/{key}, a previously downloaded "
@@ -120,7 +126,5 @@ def _split(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _reason(error: ClientError) -> str:
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
-    details = error.response.get("Error", {})
-    return f"{details.get('Code')} ({status}): {details.get('Message')}"
+def _reason(error: Refusal) -> str:
+    return f"{error.code} ({error.status}): {error.message}"

@@ -1,22 +1,19 @@
-"""What the warm process has loaded before it is forked."""
+"""What the process that runs scripts has loaded before it is forked."""
 
-import atexit
+import ctypes
 import importlib
-import shutil
+import os
+import re
 import warnings
+from contextlib import suppress
+from pathlib import Path
 
-import boto3
-import botocore.session
-from botocore.client import BaseClient
-from botocore.config import Config
-
+# What the scripts of experiments use. matplotlib is not among them: SageMaker's scikit-learn image
+# has none. Nor is boto3: memory that few scripts would use.
 _PACKAGES = (
-    "encodings.idna",
-    "stringprep",
     "numpy",
     "pandas",
     "scipy.sparse",
-    "scipy.stats",
     "joblib",
     "sklearn.compose",
     "sklearn.linear_model",
@@ -24,49 +21,47 @@ _PACKAGES = (
     "sklearn.model_selection",
     "sklearn.pipeline",
     "sklearn.preprocessing",
-    "yaml",
+    "narwhals._pandas_like.namespace",
+    "pandas.io.formats.csvs",
+    "encodings.cp437",
 )
-_CONFIG = Config(retries={"total_max_attempts": 2})  # the server is on this machine: there, or gone
-session = botocore.session.get_session()
+# One thread for each job: as many jobs as processors run at once, and sums that several threads share
+# come out differently on a machine with another number of processors.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_DONT_NEED = 4  # MADV_DONTNEED
+# Of a private mapping that no thread can write to: address, and after offset, device and inode its file; on a later
+# line, how much of it is this process's own.
+_MAPPING = re.compile(r"^([0-9a-f]+-[0-9a-f]+) r-[x-]p \S+ \S+ \S+ +(\S+)$.*?^Anonymous: +(\d+) kB$", re.M | re.S)
 
 
 def load() -> None:
-    """Import what scripts import, and read botocore's models of S3 and CloudWatch Logs.
+    """Import what scripts import.
 
     Nothing is computed here: a process that has used OpenMP threads cannot be
-    forked safely. boto3's default session shares the models that were read, and
-    looks at the environment only when a script makes a client.
+    forked safely. A job that asks for more threads in its environment gets an
+    interpreter of its own, which reads these variables when it starts.
     """
-    boto3.setup_default_session(botocore_session=session)
-    client("s3", "http://127.0.0.1", "us-east-1", {})
-    client("logs", "http://127.0.0.1", "us-east-1", {})
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
     with warnings.catch_warnings():
         for package in _PACKAGES:
             try:
                 importlib.import_module(package)
             except ModuleNotFoundError:  # an environment without it: jobs that need it fail, others run
                 continue
-        _load_matplotlib()
 
 
-def client(service: str, endpoint_url: str, region: str, credentials: dict[str, str]) -> BaseClient:
-    """Return a botocore client; ``credentials`` is keyed like the AWS_* environment variables."""
-    return session.create_client(
-        service,
-        region_name=region,
-        endpoint_url=endpoint_url,
-        aws_access_key_id=credentials.get("AWS_ACCESS_KEY_ID", "none"),
-        aws_secret_access_key=credentials.get("AWS_SECRET_ACCESS_KEY", "none"),
-        aws_session_token=credentials.get("AWS_SESSION_TOKEN"),
-        config=_CONFIG,
-    )
+def trim() -> None:
+    """Give back memory that only loading needed (Linux): freed blocks, and pages of program files.
 
-
-def _load_matplotlib() -> None:
-    try:
-        import matplotlib as mpl
-    except ModuleNotFoundError:
+    The files stay in the system's page cache, from which each fork maps what it
+    runs; a fork does not inherit those pages anyway.
+    """
+    library, maps = ctypes.CDLL(None), Path("/proc/self/smaps")
+    with suppress(AttributeError):  # not every C library has it
+        library.malloc_trim(0)
+    if not maps.exists():
         return
-    mpl.use("Agg")
-    importlib.import_module("matplotlib.pyplot")
-    atexit.unregister(shutil.rmtree)  # of its cache where HOME is not writable: it is not a job's to remove
+    for address, file, own in _MAPPING.findall(maps.read_text()):
+        if file.startswith("/") and own == "0":  # nothing of it has been written to
+            start, end = (int(number, 16) for number in address.split("-"))
+            library.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _DONT_NEED)

@@ -1,0 +1,80 @@
+"""Children that a process forks off itself, handled as those of ``subprocess.Popen`` are."""
+
+import os
+import signal
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+
+class Child:
+    """A forked process."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while it runs."""
+        if self.returncode is None:
+            with suppress(ChildProcessError):
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def ended(process: "Child | subprocess.Popen[bytes]", seconds: float) -> bool:
+    """Wait for the end of a process; False when ``seconds`` pass first."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def fork(main: Callable[[], None], name: str, kept: Iterable[int]) -> Child:
+    """Fork a child that runs ``main`` in a session of its own and ends with it.
+
+    The child keeps standard output, standard error and the descriptors ``kept``.
+    This process must not have threads. ``name`` is what ``ps -e`` shows (Linux).
+    """
+    pid = os.fork()
+    if pid:
+        return Child(pid)
+    status = 1
+    try:
+        os.setsid()  # Ctrl-C in the terminal is the server's to handle
+        _keep_only({0, 1, 2, *kept})
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        rename(name)
+        main()
+        status = 0
+    except BaseException:  # noqa: BLE001 - the end of a process: nothing may unwind into the parent's stack
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _keep_only(descriptors: set[int]) -> None:
+    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+    for number in [int(entry) for entry in os.listdir(folder)]:
+        if number not in descriptors:
+            with suppress(OSError):  # the one that listed them
+                os.close(number)
+
+
+def rename(name: str) -> None:
+    """Set the name of this process that ``ps -e`` shows (Linux)."""
+    with suppress(OSError), open("/proc/self/comm", "w") as file:
+        file.write(name)
