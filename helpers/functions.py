@@ -17,20 +17,25 @@ from helpers.roles import Ensured
 
 PROJECT = Path(__file__).resolve().parents[1]
 SOURCES = PROJECT / "lambda_src"
+PLANNING = PROJECT / "helpers" / "planning"  # the package that functions and notebooks share
 CACHE = PROJECT / ".cache" / "lambda"
 RUNTIME = "python3.13"
 PLATFORM = "manylinux2014_x86_64"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
 
-def package(folder: Path, *, runtime: str = RUNTIME, cache: Path = CACHE) -> bytes:
-    """Return a zip of a function's folder and its requirements, the same bytes for the same files.
+def package(folder: Path, *packages: Path, runtime: str = RUNTIME, cache: Path = CACHE) -> bytes:
+    """Return a zip of a function's folder, of ``packages`` and its requirements, the same bytes for the same files.
 
-    Requirements (``requirements.txt``, if there is one) are installed for Lambda's
+    A package, such as PLANNING, lies in the zip under its folder's name, with its
+    modules and its JSON files. Requirements (``requirements.txt``, if there is one) are installed for Lambda's
     platform as wheels, never built here, and kept in ``cache``. Raises RuntimeError
     with pip's message.
     """
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.py"))}
+    for source in packages:
+        for path in (*source.rglob("*.py"), *source.rglob("*.json")):
+            files[path.relative_to(source.parent).as_posix()] = path.read_bytes()
     if (folder / "requirements.txt").exists():
         installed = _install(folder / "requirements.txt", runtime, cache)
         for path in sorted(installed.rglob("*")):
@@ -134,4 +139,4 @@ def _install(requirements: Path, runtime: str, cache: Path) -> Path:
 if __name__ == "__main__":  # `make` fills the cache, so that notebooks need no network
     for source in sorted(SOURCES.iterdir()):
         if (source / "lambda_function.py").exists():
-            print(f"{source.name}: {len(package(source)):,} bytes for {RUNTIME}")
+            print(f"{source.name}: {len(package(source, PLANNING)):,} bytes for {RUNTIME}")

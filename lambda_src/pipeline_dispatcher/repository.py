@@ -1,13 +1,13 @@
 """Read what the dispatcher needs from CodeCommit: the commits of a push, and the tree of one commit."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
-from yaml_nodes import FILE_NAME, UnreadableError, has_control_characters, quote
+from planning.yaml_nodes import FILE_NAME, UnreadableError, has_control_characters, quote
 
 MAX_COMMITS = 20
 MAX_FILES = 1_000
@@ -43,7 +43,9 @@ def error_code(error: ClientError) -> str:
     return error.response["Error"]["Code"]
 
 
-def read_history(codecommit: Any, repository: str, tip: str, is_seen: Callable[[str], bool]) -> list[Commit]:
+def read_history(
+    codecommit: Any, repository: str, tip: str, is_seen: Callable[[str], bool], pool: Executor
+) -> list[Commit]:
     """Return the commits from ``tip`` along first parents to the last one seen before, newest first.
 
     The commit that ``is_seen`` is not among them. The root commit ends the
@@ -51,9 +53,18 @@ def read_history(codecommit: Any, repository: str, tip: str, is_seen: Callable[[
     """
     history: list[Commit] = []
     commit_id: str | None = tip
-    while commit_id and len(history) < MAX_COMMITS and not is_seen(commit_id):
-        history.append(_read_commit(codecommit, repository, commit_id))
-        commit_id = history[-1].parent
+    seen = pool.submit(is_seen, tip)
+    while commit_id and len(history) < MAX_COMMITS:
+        commit = codecommit.get_commit(repositoryName=repository, commitId=commit_id)["commit"]
+        if seen.result():
+            break
+        parent = next(iter(commit.get("parents", ())), None)
+        if parent:
+            seen = pool.submit(is_seen, parent)  # while the differences are read
+        author = commit.get("author", {})
+        written, removed = _read_differences(codecommit, repository, commit_id, parent)
+        history.append(Commit(commit_id, parent, author.get("name") or author.get("email", ""), written, removed))
+        commit_id = parent if parent and not seen.result() else None
     return history
 
 
@@ -74,7 +85,10 @@ def read_experiment_file(codecommit: Any, repository: str, commit_id: str) -> by
 
 
 def read_tree(codecommit: Any, repository: str, commit_id: str) -> Tree:
-    """List every file of ``commit_id``. Symbolic links, submodules and unusable names are skipped."""
+    """List every file of ``commit_id``; only the top where that has no experiment.yml, since then nothing runs.
+
+    Symbolic links, submodules and unusable names are skipped.
+    """
     tree, folders, seen_folders = Tree(), ["/"], 1
     while folders:
         answer = codecommit.get_folder(repositoryName=repository, commitSpecifier=commit_id, folderPath=folders.pop(0))
@@ -88,6 +102,8 @@ def read_tree(codecommit: Any, repository: str, commit_id: str) -> Tree:
                 tree.skipped[_path(file)] = unusable
             else:
                 tree.files[_path(file)] = file["blobId"]
+        if FILE_NAME not in tree.files and FILE_NAME not in tree.skipped:
+            break
         subfolders = [folder["absolutePath"] for folder in answer.get("subFolders", ())]
         folders += subfolders
         seen_folders += len(subfolders)
@@ -104,22 +120,22 @@ def read_tree(codecommit: Any, repository: str, commit_id: str) -> Tree:
 def download(codecommit: Any, repository: str, files: Mapping[str, str], folder: Path) -> list[str]:
     """Write the blobs of ``files`` to ``folder``, named 0, 1, … in their order; return what is too large.
 
-    After MAX_TREE bytes nothing more is fetched.
+    After MAX_TREE bytes nothing more is asked for.
     """
-    problems: list[str] = []
-    numbered = [(number, path, blob) for number, (path, blob) in enumerate(files.items())]
-    total = 0
+    problems, total = list[str](), 0
     with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(numbered), THREADS):
-            batch = numbered[start : start + THREADS]
-            sizes = pool.map(lambda item: _fetch(codecommit, repository, item[2], folder / str(item[0])), batch)
-            for (_, path, _), size in zip(batch, sizes, strict=True):
-                if size > MAX_BLOB:
-                    problems.append(f"{quote(path)}: the file is larger than {MAX_BLOB // 1024**2} MB")
-                total += min(size, MAX_BLOB)
-                if total > MAX_TREE:
-                    most = f"{MAX_TREE // 1024**2} MB"
-                    return [*problems, f"{quote(path)}: with this file the commit's files exceed {most} in all"]
+        fetched = [
+            pool.submit(_fetch, codecommit, repository, blob, folder / str(number))
+            for number, blob in enumerate(files.values())
+        ]
+        for path, size in zip(files, (future.result() for future in fetched), strict=True):
+            if size > MAX_BLOB:
+                problems.append(f"{quote(path)}: the file is larger than {MAX_BLOB // 1024**2} MB")
+            total += min(size, MAX_BLOB)
+            if total > MAX_TREE:
+                pool.shutdown(wait=False, cancel_futures=True)
+                most = f"{MAX_TREE // 1024**2} MB"
+                return [*problems, f"{quote(path)}: with this file the commit's files exceed {most} in all"]
     return problems
 
 
@@ -134,14 +150,6 @@ def _fetch(codecommit: Any, repository: str, blob: str, target: Path) -> int:
     if len(content) <= MAX_BLOB:
         target.write_bytes(content)
     return len(content)
-
-
-def _read_commit(codecommit: Any, repository: str, commit_id: str) -> Commit:
-    commit = codecommit.get_commit(repositoryName=repository, commitId=commit_id)["commit"]
-    parent = next(iter(commit.get("parents", ())), None)
-    author = commit.get("author", {})
-    written, removed = _read_differences(codecommit, repository, commit_id, parent)
-    return Commit(commit_id, parent, author.get("name") or author.get("email", ""), written, removed)
 
 
 def _read_differences(

@@ -5,12 +5,10 @@ that a parameter which AWS would refuse fails the test.
 """
 
 import hashlib
-import importlib
+import io
 import json
-import sys
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from botocore import xform_name
@@ -18,29 +16,22 @@ from botocore.exceptions import ClientError
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
+from function_modules import load_function
+
+from helpers import functions
 
 HERE = Path(__file__).parent
 FUNCTION_ARN = "arn:aws:lambda:us-east-1:123456789012:function:demo-exp-pipeline-dispatcher"
 REPOSITORY, BUCKET, PREFIX = "demo-exp-project1", "demo-exp-project1-123456789012", "demo-exp"
 MACHINE = "arn:aws:states:us-east-1:123456789012:stateMachine:demo-exp-preprocess-train-predict-evaluate"
+PLAN_MACHINE = "arn:aws:states:us-east-1:123456789012:stateMachine:demo-exp-sweep"
 DATA = "dataset/census-income.csv"
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.4-2-cpu-py3"
 STEPS = ("preprocess", "train", "predict", "evaluate")
 
 
-def _load(folder: Path, *names: str) -> list[ModuleType]:
-    """Import the modules of a Lambda function, and forget their names: every function has a ``lambda_function``."""
-    sys.path.insert(0, str(folder))
-    try:
-        return [importlib.import_module(name) for name in names]
-    finally:
-        sys.path.remove(str(folder))
-        for name in names:
-            sys.modules.pop(name, None)
-
-
-yaml_nodes, experiment, repository, dispatcher = _load(
-    HERE.parents[1] / "lambda_src" / "pipeline_dispatcher", "yaml_nodes", "experiment", "repository", "lambda_function"
+experiment, repository, dispatcher, bucket = load_function(
+    functions.SOURCES / "pipeline_dispatcher", "planning.experiment", "repository", "lambda_function", "bucket"
 )
 
 
@@ -103,7 +94,7 @@ class World(NamedTuple):
 
 def new_world() -> World:
     """Return an account in which an experiment can run."""
-    return World(FakeCodeCommit(), FakeS3({DATA: b"age\n"}), FakeStates({MACHINE}))
+    return World(FakeCodeCommit(), FakeS3({DATA: b"age\n"}), FakeStates({MACHINE, PLAN_MACHINE}))
 
 
 @cache
@@ -157,6 +148,7 @@ class FakeCodeCommit(Fake):
 
     service = "codecommit"
     page_size = 100
+    author = "Ada L."
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,7 +161,12 @@ class FakeCodeCommit(Fake):
         self, commit_id: str, files: dict[str, bytes], *parents: str, links: dict[str, str] | None = None
     ) -> str:
         """Add a commit; ``links`` are paths that are no files: "symbolicLinks" or "subModules". Return its id."""
-        self.commits[commit_id] = {"files": files, "parents": list(parents), "links": links or {}, "author": "Ada L."}
+        self.commits[commit_id] = {
+            "files": files,
+            "parents": list(parents),
+            "links": links or {},
+            "author": self.author,
+        }
         self.blobs |= {_blob_id(content): content for content in files.values()}
         return commit_id
 
@@ -253,6 +250,7 @@ class FakeS3(Fake):
     """One bucket: key to content."""
 
     service = "s3"
+    page_size = 1000
 
     def __init__(self, objects: dict[str, bytes]) -> None:
         super().__init__()
@@ -263,8 +261,13 @@ class FakeS3(Fake):
 
     def do_put_object(self, params: dict[str, Any]) -> dict[str, Any]:
         assert params["Bucket"] == BUCKET
+        if params.get("IfNoneMatch") == "*" and params["Key"] in self.objects:
+            raise error("PutObject", "PreconditionFailed")
         self.objects[params["Key"]] = params["Body"]
         return {}
+
+    def do_get_object(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {"Body": io.BytesIO(self.objects[params["Key"]])}
 
     def do_head_object(self, params: dict[str, Any]) -> dict[str, Any]:
         if params["Key"] not in self.objects:
@@ -272,8 +275,22 @@ class FakeS3(Fake):
         return {"ContentLength": len(self.objects[params["Key"]])}
 
     def do_list_objects_v2(self, params: dict[str, Any]) -> dict[str, Any]:
-        keys = sorted(key for key in self.objects if key.startswith(params["Prefix"]))[: params.get("MaxKeys", 1000)]
-        return {"Contents": [{"Key": key} for key in keys]} if keys else {}
+        prefix, after = params["Prefix"], params.get("ContinuationToken", "")
+        entries: dict[str, dict[str, Any]] = {}
+        for key in sorted(key for key in self.objects if key.startswith(prefix)):
+            folder, slash, _ = key[len(prefix) :].partition("/")
+            if slash and params.get("Delimiter") == "/":
+                entries[f"{prefix}{folder}/"] = {"Prefix": f"{prefix}{folder}/"}
+            else:
+                etag = hashlib.md5(self.objects[key], usedforsecurity=False).hexdigest()
+                entries[key] = {"Key": key, "ETag": f'"{etag}"', "Size": len(self.objects[key])}
+        names = [name for name in entries if name > after]
+        page = names[: params.get("MaxKeys", self.page_size)]
+        answer: dict[str, Any] = {"IsTruncated": len(page) < len(names)}
+        for kind, member in (("Contents", "Key"), ("CommonPrefixes", "Prefix")):
+            if found := [entries[name] for name in page if member in entries[name]]:
+                answer[kind] = found
+        return answer | ({"NextContinuationToken": page[-1]} if answer["IsTruncated"] else {})
 
 
 class FakeStates(Fake):
@@ -286,6 +303,12 @@ class FakeStates(Fake):
         self.machines = machines
         self.executions: dict[str, str] = {}  # name: input
         self.closed = False
+
+    def do_list_tags_for_resource(self, params: dict[str, Any]) -> dict[str, Any]:
+        if params["resourceArn"] not in self.machines:
+            raise error("ListTagsForResource", "ResourceNotFound")
+        tags = {"workshop": PREFIX} | ({"input": "plan"} if params["resourceArn"] == PLAN_MACHINE else {})
+        return {"tags": [{"key": key, "value": value} for key, value in tags.items()]}
 
     def do_start_execution(self, params: dict[str, Any]) -> dict[str, Any]:
         if params["stateMachineArn"] not in self.machines:

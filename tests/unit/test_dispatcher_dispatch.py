@@ -13,6 +13,7 @@ from dispatcher_aws import (
     REPOSITORY,
     STEPS,
     World,
+    bucket,
     dispatcher,
     error,
     event,
@@ -423,4 +424,4 @@ def test_an_unknown_error_while_looking_for_a_key_is_not_taken_for_absence(world
         raise error("HeadObject", "403")
 
     with pytest.raises(ClientError, match="403"):
-        dispatcher._exists(SimpleNamespace(head_object=forbidden), BUCKET, "key")
+        bucket.exists(SimpleNamespace(head_object=forbidden), BUCKET, "key")

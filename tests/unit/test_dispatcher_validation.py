@@ -215,7 +215,7 @@ def test_only_state_machines_of_the_prefix_may_be_started(value, message):
         ("s3://other-bucket/data.csv", "the role of the jobs reads this bucket only"),
         (f"https://{BUCKET}/data.csv", "is not the URI of an object"),
         (f"s3://{BUCKET}", "is not the URI of an object"),
-        (f"s3://{BUCKET}/dataset/", "is a folder; name the object itself"),
+        (f"s3://{BUCKET}/", "is not the URI of an object"),
     ],
 )
 def test_the_data_must_be_an_object_in_the_bucket(value, message):

@@ -42,6 +42,20 @@ def test_what_python_leaves_behind_is_not_packaged(tmp_path):
     assert names(functions.package(source)) == ["lambda_function.py", "part.py"]
 
 
+def test_a_package_lies_under_its_name_with_modules_and_json(tmp_path):
+    source, shared = make_source(tmp_path / "f"), tmp_path / "shared"
+    (shared / "deep").mkdir(parents=True)
+    for name in ("__init__.py", "deep/part.py", "prices.json", "notes.txt"):
+        (shared / name).write_text("x")
+    expected = ["lambda_function.py", "part.py", "shared/__init__.py", "shared/deep/part.py", "shared/prices.json"]
+    assert names(functions.package(source, shared)) == expected
+
+
+def test_the_functions_and_the_notebooks_share_the_planning_package():
+    packaged = names(functions.package(functions.SOURCES / "pipeline_dispatcher", functions.PLANNING))
+    assert {"planning/__init__.py", "planning/experiment.py", "lambda_function.py"} <= set(packaged)
+
+
 def test_another_content_gives_other_bytes(tmp_path):
     source = make_source(tmp_path / "f")
     before = functions.package(source)
