@@ -12,6 +12,7 @@ STEPS: dict[str, tuple[str, ...]] = {
 }
 RESOURCE = "arn:aws:states:::sagemaker:createProcessingJob.sync"
 JOB_SECONDS = 3600  # a job is stopped after an hour: the limit of what a mistake can cost
+TASK_SECONDS = JOB_SECONDS + 900  # the job's own limit, and the minutes that an instance takes to start
 ROOT = "/opt/ml/processing"
 
 
@@ -40,7 +41,7 @@ def processing_state(step: str, following: str | None, *, job_role_arn: str, tag
     return {
         "Type": "Task",
         "Resource": RESOURCE,
-        "TimeoutSeconds": JOB_SECONDS + 900,  # the job's own limit, and the minutes that an instance takes to start
+        "TimeoutSeconds": TASK_SECONDS,
         "Parameters": _job(step, job_role_arn, tags),
         "ResultPath": None,
         "Retry": [
@@ -76,18 +77,20 @@ def _job(step: str, job_role_arn: str, tags: Mapping[str, str]) -> dict[str, Any
             _input("code", _value(step, "code"), f"{ROOT}/input/code"),
             *(_step_input(source) for source in STEPS[step]),
         ],
-        "ProcessingOutputConfig": {
-            "Outputs": [
-                {
-                    "OutputName": "output",
-                    "S3Output": {
-                        "S3Uri.$": _value(step, "output_data_uri"),
-                        "LocalPath": f"{ROOT}/output",
-                        "S3UploadMode": "EndOfJob",
-                    },
-                }
-            ]
-        },
+        "ProcessingOutputConfig": output_to(_value(step, "output_data_uri")),
+        **job_settings(tags),
+    }
+
+
+def output_to(uri_path: str) -> dict[str, Any]:
+    """Return where a job's output goes: all of it, once the job has ended, to the URI at ``uri_path``."""
+    place = {"S3Uri.$": uri_path, "LocalPath": f"{ROOT}/output", "S3UploadMode": "EndOfJob"}
+    return {"Outputs": [{"OutputName": "output", "S3Output": place}]}
+
+
+def job_settings(tags: Mapping[str, str]) -> dict[str, Any]:
+    """Return the parameters that every job has: the time limit and the tags."""
+    return {
         "StoppingCondition": {"MaxRuntimeInSeconds": JOB_SECONDS},
         "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
     }

@@ -26,9 +26,9 @@ def _assignments(source: Path = NOTEBOOK) -> dict[str, ast.expr]:
     return found
 
 
-def statements(name: str, **names: Any) -> list[dict[str, Any]]:
-    """Return the list of statements that notebook 02 assigns to ``name``; ``names`` are those that it uses."""
-    return eval(compile(ast.Expression(_assignments()[name]), NOTEBOOK.name, "eval"), dict(names))  # noqa: S307
+def statements(name: str, source: Path = NOTEBOOK, **names: Any) -> list[dict[str, Any]]:
+    """Return the statements that a notebook, 02 unless told, assigns to ``name``; ``names`` are those that it uses."""
+    return eval(compile(ast.Expression(_assignments(source)[name]), source.name, "eval"), dict(names))  # noqa: S307
 
 
 class Workshop:
@@ -103,7 +103,7 @@ class Workshop:
             client,
             self.dispatcher,
             role_arn=role,
-            code=functions.package(functions.SOURCES / "pipeline_dispatcher"),
+            code=functions.package(functions.SOURCES / "pipeline_dispatcher", functions.PLANNING),
             timeout=120,
             memory=512,
             variables={"BUCKET": self.bucket, "PREFIX": self.connection.prefix},
