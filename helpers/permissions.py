@@ -45,9 +45,10 @@ def notebook_statements(workshop: Connection) -> list[dict[str, Any]]:
         ),
         _allow(
             "states",
-            "DescribeExecution GetExecutionHistory StopExecution",
+            "DescribeExecution DescribeStateMachineForExecution GetExecutionHistory StopExecution",
             arn("states", f"execution:{prefix}-*:*"),
         ),
+        _allow("states", "DescribeMapRun", arn("states", f"mapRun:{prefix}-*/*")),
         # Lists have no resource of their own.
         _allow("states", "ListStateMachines", "*"),
         _allow("codecommit", "ListRepositories", "*"),

@@ -1,7 +1,6 @@
 """An execution's states from its history, a failed job's reason, and a job's log."""
 
 import json
-from itertools import pairwise
 
 import pytest
 from answers import Aws, in_turn, refuse
@@ -10,6 +9,10 @@ from helpers import executions
 from helpers.executions import Execution, describe, failed_job, follow, job_log, wait_for_job
 
 ARN = "arn:aws:states:us-east-1:123456789012:execution:demo-exp-machine:run"
+DEFINITION = {
+    "StartAt": "one",
+    "States": {"one": {"Type": "Task", "Next": "two"}, "two": {"Type": "Map", "ItemsPath": "$.steps.two", "End": True}},
+}
 DETAILS = {"StateEntered": "stateEnteredEventDetails", "StateExited": "stateExitedEventDetails"}
 
 
@@ -29,21 +32,34 @@ def history(*events, linked=True):
     return listed
 
 
-def machine(status, *pages, **description):
-    listed = [{"events": page} for page in pages]
-    for number, page in enumerate(listed[:-1]):
-        page["nextToken"] = f"page {number + 1}"
-    tokens = {page.get("nextToken"): following for page, following in pairwise(listed)}
-    return Aws(
-        {
-            "stepfunctions:DescribeExecution": {"executionArn": ARN, "status": status, **description},
-            "stepfunctions:GetExecutionHistory": lambda params: tokens.get(params.get("nextToken"), listed[0]),
-        }
-    )
+class Machine:
+    """An execution whose history grows at each look at it, a list of events at a time; pages of 3 events."""
+
+    def __init__(self, status, *growth, **description):
+        self.left, self.events = [*growth], []
+        self.aws = Aws(
+            {
+                "stepfunctions:DescribeExecution": {"executionArn": ARN, "status": status, **description},
+                "stepfunctions:GetExecutionHistory": self.read,
+                "stepfunctions:DescribeStateMachineForExecution": {"definition": json.dumps(DEFINITION)},
+            }
+        )
+        self.states = self.aws.client("stepfunctions")
+
+    def read(self, params):
+        assert params["reverseOrder"]
+        if "nextToken" not in params and self.left:
+            self.events += self.left.pop(0)
+        start = int(params.get("nextToken", 0))
+        page = {"events": self.events[::-1][start : start + 3]}
+        return page | ({"nextToken": str(start + 3)} if start + 3 < len(self.events) else {})
+
+    def describe(self):
+        return describe(self.states, ARN)
 
 
 def states_of(status, *events, **options):
-    return describe(machine(status, history(*events, **options)).client("stepfunctions"), ARN).states
+    return Machine(status, history(*events, **options)).describe().states
 
 
 ONE = ("TaskStateEntered one", "TaskScheduled", "TaskStarted", "TaskSubmitted", "TaskSucceeded", "TaskStateExited one")
@@ -96,38 +112,147 @@ def test_branches_that_run_at_once_are_told_apart():
 
 
 def test_a_history_of_several_pages_is_read_to_its_end():
-    events = history(*ONE)
-    aws = machine("SUCCEEDED", events[:2], events[2:4], events[4:])
-    assert describe(aws.client("stepfunctions"), ARN).states == {"one": "SUCCEEDED"}
+    assert Machine("SUCCEEDED", history(*ONE)).describe().states == {"one": "SUCCEEDED"}
 
 
 def test_error_and_cause_come_with_the_execution():
-    aws = machine("FAILED", history(*CAUGHT), error="States.TaskFailed", cause="{}")
-    found = describe(aws.client("stepfunctions"), ARN)
+    events = history(*CAUGHT, "ExecutionFailed")
+    found = Machine("FAILED", events, error="States.TaskFailed", cause="{}").describe()
     assert (found.status, found.error, found.cause) == ("FAILED", "States.TaskFailed", "{}")
 
 
-def test_the_picture_of_an_execution_names_every_state():
+def test_the_table_of_an_execution_names_every_state():
     text = Execution(ARN, "FAILED", {"one": "SUCCEEDED", "two": "TIMED_OUT"}).markdown()
     assert "| one | ✔ SUCCEEDED |" in text
     assert "| two | ✘ TIMED_OUT |" in text
     assert text.endswith("| **execution** | **FAILED** |")
 
 
-def test_following_ends_with_the_execution():
-    running, done = {"executionArn": ARN, "status": "RUNNING"}, {"executionArn": ARN, "status": "SUCCEEDED"}
-    aws = machine("RUNNING", history(*ONE))
-    aws.answers["stepfunctions:DescribeExecution"] = in_turn(running, running, done)
-    pauses = []
-    assert follow(aws.client("stepfunctions"), ARN, every=2, sleep=pauses.append).status == "SUCCEEDED"
+def grown(*counts):
+    """Return ONE's history cut into parts of so many events."""
+    events, parts = history("ExecutionStarted", *ONE, "ExecutionSucceeded"), []
+    for count in counts:
+        parts.append(events[:count])
+        events = events[count:]
+    return [*parts, events]
+
+
+def test_following_ends_with_the_execution_and_reads_nothing_twice():
+    machine, pauses = Machine("SUCCEEDED", *grown(2, 3)), []
+    found = follow(machine.states, ARN, every=2, sleep=pauses.append)
+    assert (found.status, found.states) == ("SUCCEEDED", {"one": "SUCCEEDED"})
     assert pauses == [2, 2]
+    # Once for its start and input, once for its end; and one page of the history at each look, for 3 events fill it
+    assert machine.aws.names().count("stepfunctions:DescribeExecution") == 2
+    assert machine.aws.names().count("stepfunctions:GetExecutionHistory") == 5
+
+
+def test_an_execution_whose_history_says_nothing_new_is_asked_for_its_status():
+    machine = Machine("RUNNING", history("ExecutionStarted", *ONE))
+    running, aborted = {"executionArn": ARN, "status": "RUNNING"}, {"executionArn": ARN, "status": "ABORTED"}
+    machine.aws.answers["stepfunctions:DescribeExecution"] = in_turn(running, running, aborted)
+    assert follow(machine.states, ARN, sleep=lambda seconds: None).status == "ABORTED"
+
+
+def test_looks_are_frequent_at_first_and_rare_later():
+    pauses = []
+    with pytest.raises(TimeoutError, match=ARN):
+        follow(Machine("RUNNING", history(*ONE)).states, ARN, seconds=100, sleep=pauses.append)
+    assert pauses[:10] == [0.1] * 10
+    assert pauses[-1] == 2
+    assert pauses == sorted(pauses)
 
 
 def test_following_gives_up_and_names_the_execution():
-    aws = machine("RUNNING", history(*ONE))
+    machine = Machine("RUNNING", history(*ONE))
     with pytest.raises(TimeoutError, match=ARN):
-        follow(aws.client("stepfunctions"), ARN, every=1, seconds=3, sleep=lambda seconds: None)
-    assert "stepfunctions:StopExecution" not in aws.names()
+        follow(machine.states, ARN, every=1, seconds=3, sleep=lambda seconds: None)
+    assert "stepfunctions:StopExecution" not in machine.aws.names()
+
+
+def interrupt(seconds):
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_ends_the_watching_alone_and_says_how_to_go_on(capsys):
+    machine = Machine("RUNNING", history(*ONE))
+    found = follow(machine.states, ARN, sleep=interrupt)
+    assert (found.status, found.states) == ("RUNNING", {"one": "SUCCEEDED"})
+    assert f'executions.follow(states, "{ARN}")' in capsys.readouterr().out
+    assert "stepfunctions:StopExecution" not in machine.aws.names()
+
+
+class Shown:
+    """What a notebook would show: outputs, and the updates of the one that has an id."""
+
+    def __init__(self, monkeypatch):
+        self.outputs, self.updates = [], []
+        monkeypatch.setattr(executions, "display", self.display)
+
+    def display(self, shown, display_id=False):
+        self.outputs.append(shown.data)
+        return self if display_id else None
+
+    def update(self, shown):
+        self.updates.append(shown.data)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    return Shown(monkeypatch)
+
+
+def test_states_are_coloured_while_they_run_and_a_picture_stays(shown):
+    machine = Machine("SUCCEEDED", *grown(2, 3))
+    follow(machine.states, ARN, every=1, sleep=lambda seconds: None)
+    assert "class one running" in shown.updates[0]
+    assert "running** for " in shown.updates[0]
+    assert shown.updates[-1] == shown.outputs[0]  # nbval knows nothing of updates: as it was at first
+    assert "class one succeeded" in shown.outputs[1]
+    assert shown.outputs[1].endswith("**execution: ✔ SUCCEEDED**")
+
+
+def test_what_stays_is_the_same_however_long_it_took(shown):
+    for growth in ((2, 3), (1, 1, 1, 4)):
+        follow(Machine("SUCCEEDED", *grown(*growth)).states, ARN, every=1, sleep=lambda seconds: None)
+    assert shown.outputs[:2] == shown.outputs[2:]
+
+
+def test_without_permission_to_read_the_machine_the_states_are_a_table(shown):
+    machine = Machine("SUCCEEDED", *grown())
+    machine.aws.answers["stepfunctions:DescribeStateMachineForExecution"] = refuse("AccessDeniedException", "no")
+    follow(machine.states, ARN)
+    assert "| one | ✔ SUCCEEDED |" in shown.outputs[1]
+
+
+def test_items_of_a_map_are_expected_as_the_input_says(shown):
+    given = json.dumps({"steps": {"two": [1, 2, 3]}})
+    machine = Machine("SUCCEEDED", *grown(2), input=given)
+    follow(machine.states, ARN, every=1, sleep=lambda seconds: None)
+    assert "| two | ▱▱▱▱▱▱▱▱▱▱▱▱▱▱▱▱▱▱▱▱ | 0 of 3 |" in shown.updates[0]
+
+
+def job_events(name):
+    """Return a history whose task runs a processing job."""
+    events = history("ExecutionStarted", "TaskStateEntered one", "TaskScheduled", "TaskFailed", "TaskStateExited one")
+    parameters = json.dumps({"ProcessingJobName": name})
+    resource = {"resourceType": "sagemaker", "resource": "createProcessingJob.sync", "region": "us-east-1"}
+    events[2]["taskScheduledEventDetails"] = {**resource, "parameters": parameters}
+    return events
+
+
+def test_the_log_of_the_job_that_runs_is_shown_and_of_the_one_that_failed_stays(shown):
+    events = [
+        *job_events("the-job"),
+        {"id": 6, "previousEventId": 5, "timestamp": "2026-01-01", "type": "ExecutionFailed"},
+    ]
+    machine = Machine("FAILED", events[:3], events[3:])
+    log = Log(**{"the-job_algo-1": [(1, "started"), (2, "a ``` b")]})
+    logs = Aws({"logs:DescribeLogStreams": log.describe, "logs:GetLogEvents": log.get}).client("logs")
+    follow(machine.states, ARN, logs=logs, every=1, sleep=lambda seconds: None)
+    assert "The last lines of the-job:\n\n````text\nstarted\na ``` b\n````" in shown.updates[0]
+    assert "job that failed:\n\n````text\nstarted\na ``` b\n````" in shown.outputs[1]
+    assert "the-job" not in shown.outputs[1]
 
 
 def job(status):
@@ -215,7 +340,3 @@ def test_a_job_that_printed_nothing_has_no_lines():
     assert read(Log()) == []
     absent = Aws({"logs:DescribeLogStreams": refuse("ResourceNotFoundException", "group does not exist")})
     assert job_log(absent.client("logs"), "job") == []
-
-
-def test_statuses_have_a_mark_each():
-    assert set(executions.FINAL) < set(executions._MARKS)
