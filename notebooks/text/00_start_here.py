@@ -31,8 +31,9 @@ import sys
 sys.path[:0] = [".."]  # the project's folder, for `helpers`
 import pandas as pd
 
-from helpers import connect, prerequisites, prices
+from helpers import connect, prerequisites
 from helpers.pipeline import STEPS
+from helpers.planning.costs import usd_per_hour
 
 # %% [markdown]
 # ## What you will build
@@ -43,7 +44,7 @@ from helpers.pipeline import STEPS
 # ```mermaid
 # flowchart LR
 #   subgraph scientist[data scientist]
-#     explore[01 explore] --> modularize[03 modularize] --> push[04 push and compare]
+#     explore[01 explore] --> modularize[03 modularize] --> push[04 push and compare] --> sweep[05 sweep]
 #   end
 #   subgraph engineer[MLOps engineer]
 #     build[02 build the pipeline]
@@ -61,6 +62,7 @@ from helpers.pipeline import STEPS
 # | [02 · Build the experiment pipeline](02_build_experiment_pipeline.ipynb) | MLOps engineer | roles, bucket, repository, function, state machine |
 # | [03 · Modularize the experiment](03_modularize_experiment.ipynb) | data scientist | the notebook as four scripts |
 # | [04 · Run experiments](04_run_experiments.ipynb) | data scientist | push, follow, compare, understand failures |
+# | [05 · Sweep and compare](05_sweep_and_compare.ipynb) | both | many variants from one push, nothing computed twice |
 # | [99 · Clean up](99_clean_up.ipynb) | MLOps engineer | delete everything, and prove it |
 
 # %% [markdown]
@@ -96,13 +98,13 @@ checked
 # ## What a run costs
 #
 # SageMaker bills the seconds that an instance is up. On AWS each of the four steps is up for about five minutes, nearly
-# all of it start-up. On the embedded AWS a run costs nothing. Prices change: they are in `helpers/prices.py`, with their
-# date.
+# all of it start-up. On the embedded AWS a run costs nothing. Prices change: they are in `helpers/planning/prices.json`,
+# with their date.
 
 # %%
 minutes = 5
 types = ["ml.t3.medium", "ml.m5.large", "ml.m5.xlarge"]
-hourly = {name: prices.usd_per_hour(workshop.region, name) for name in types}
+hourly = {name: usd_per_hour(workshop.region, name) for name in types}
 costs = pd.DataFrame({"USD an hour": hourly})
 costs["USD a run"] = (costs["USD an hour"] * len(STEPS) * minutes / 60).round(3)
 costs

@@ -128,7 +128,8 @@ repository = codecommit.get_repository(repositoryName=REPOSITORY)["repositoryMet
 # %% [markdown]
 # ## Step 3: the dispatcher's role
 #
-# The dispatcher reads the pushed commit, copies it to the bucket, starts the state machine and answers with a comment.
+# The dispatcher reads the pushed commit, copies it to the bucket, starts the state machine and answers with a comment. A
+# tag of the state machine tells it what kind of input to send.
 # `s3:ListBucket` lets S3 answer *not found* for a missing object; without it S3 says *access denied*, and the two could
 # not be told apart.
 
@@ -142,7 +143,7 @@ dispatcher_statements = [
      "Action": ["codecommit:GetFile", "codecommit:GetCommit", "codecommit:GetDifferences",
                 "codecommit:GetFolder", "codecommit:GetBlob", "codecommit:PostCommentForComparedCommit"],
      "Resource": repository["Arn"]},
-    {"Effect": "Allow", "Action": "states:StartExecution",
+    {"Effect": "Allow", "Action": ["states:StartExecution", "states:ListTagsForResource"],
      "Resource": f"arn:aws:states:{account}:stateMachine:{workshop.prefix}-*"},
     {"Effect": "Allow", "Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
      "Resource": f"arn:aws:logs:{account}:log-group:/aws/lambda/{DISPATCHER}:*"},
@@ -161,12 +162,12 @@ print(dispatcher_role)
 # %% [markdown]
 # ## Step 4: the dispatcher function
 #
-# Its source is `lambda_src/pipeline_dispatcher/`. The package is built the same way every time: the same files give the
-# same bytes. `ensure_function` calls `create_function` or updates what is there, and tries again while a new role is
+# Its source is `lambda_src/pipeline_dispatcher/`, with what it shares with the notebooks: reading an `experiment.yml`,
+# planning its jobs. The package is built the same way every time: the same files give the same bytes. `ensure_function` calls `create_function` or updates what is there, and tries again while a new role is
 # not yet known to Lambda — no "wait and run this cell again".
 
 # %%
-code = functions.package(functions.SOURCES / "pipeline_dispatcher")
+code = functions.package(functions.SOURCES / "pipeline_dispatcher", functions.PLANNING)
 function = functions.ensure_function(
     boto3.client("lambda"),
     DISPATCHER,
@@ -224,8 +225,9 @@ print(wait_for_log(boto3.client("logs"), DISPATCHER, "trigger was only tested"))
 # %%
 job_statements = [
     {"Effect": "Allow", "Action": "s3:GetObject",
-     "Resource": [f"{bucket.arn}/dataset/*", f"{bucket.arn}/runs/*"]},
-    {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"{bucket.arn}/runs/*"},
+     "Resource": [f"{bucket.arn}/dataset/*", f"{bucket.arn}/runs/*", f"{bucket.arn}/steps/*"]},
+    {"Effect": "Allow", "Action": "s3:PutObject",
+     "Resource": [f"{bucket.arn}/runs/*", f"{bucket.arn}/steps/*"]},
     {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": bucket.arn},
     {"Effect": "Allow",
      "Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams",

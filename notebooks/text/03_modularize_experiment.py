@@ -22,7 +22,7 @@
 # %% [markdown]
 # **You will**
 #
-# - **read** the four scripts, function by function,
+# - **read** the four scripts and the module that they share, function by function,
 # - **test** each of them on a sample, in the folders that a processing job would give it,
 # - **run** all four on the full data and compare with the notebook,
 # - **describe** the experiment in a file that the pipeline understands.
@@ -103,6 +103,7 @@ def run(script, *args, data, into):
 import inspect
 
 import evaluate
+import features
 import predict
 import preprocess
 import train
@@ -134,7 +135,7 @@ show(preprocess.load)
 
 # %%
 table = preprocess.load(dataset.sample_path())
-print(f"{len(table):,} different rows, {preprocess.labels(table).mean():.1%} above 50,000 dollars")
+print(f"{len(table):,} different rows, {features.labels(table).mean():.1%} above 50,000 dollars")
 
 # %% [markdown]
 # What happens when somebody hands it a file without ages? Errors are part of a script: hours later, in the log of a
@@ -150,20 +151,26 @@ except ValueError as error:
     print(str(error).replace(str(workspace), "…"))
 
 # %% [markdown]
-# The features are those of the notebook: bins, scaled amounts, a column per category.
+# What more than one script needs is a module of its own, `features.py`, that they import. The features are those of the
+# notebook: bins, scaled amounts, a column per category.
 
 # %%
-show(preprocess.make_transformer)
+show(features.make_transformer)
 
 # %% [markdown]
-# `transform` fits on the training rows only. In the notebook the transformer was forgotten when the kernel stopped;
-# `main` saves it, because data to come must go through the very same one.
+# `fit` sees the training rows only. In the notebook the transformer was forgotten when the kernel stopped;
+# `write_features` saves it, because data to come must go through the very same one.
 
 # %%
-show(preprocess.transform)
+show(features.fit)
+
+# %%
+show(preprocess.write_features)
 
 # %% [markdown]
-# `main` puts it together: arguments, with the notebook's constants as defaults, then read, split, transform, write.
+# `main` puts it together: arguments, with the notebook's constants as defaults, then read, split, transform, write. A
+# job may also run on several machines, each with a share of the data set; what that changes is a matter of
+# [05](05_sweep_and_compare.ipynb).
 
 # %%
 show(preprocess.main)
@@ -303,7 +310,8 @@ print("four scripts, the same metrics as the notebook")
 # %% [markdown]
 # ## What you built
 #
-# - You **read** four scripts: functions in place of cells, arguments in place of constants, files in place of memory,
+# - You **read** four scripts and a module: functions in place of cells, arguments in place of constants, files in place
+#   of memory,
 # - **tested** each on the sample, in the folders of a processing job,
 # - **ran** all four on the full data: ROC-AUC 0.843, as in the notebook,
 # - **described** the experiment in `experiment.yml`.

@@ -58,8 +58,8 @@ print("branch:", repository.git("branch", "--show-current", cwd=CLONE))
 # %% [markdown]
 # ## Add the scripts
 #
-# The four scripts of [03](03_modularize_experiment.ipynb), unchanged. The pipeline copies the whole repository to every
-# job, so scripts may import each other.
+# The four scripts of [03](03_modularize_experiment.ipynb) and the module that they share, unchanged. The pipeline
+# copies the whole repository to every job, so scripts may import each other.
 
 # %%
 import shutil
@@ -123,12 +123,12 @@ print(
 # %% [markdown]
 # ## Watch it run
 #
-# `follow` looks at the execution's history once a second and shows each state as it changes. On AWS an instance takes a
+# `follow` colours each state as it changes, and shows what the running job prints. On AWS an instance takes a
 # few minutes to start for each step, so that a run lasts about twenty and this notebook an hour and more; on the embedded
 # AWS the whole run takes seconds. Interrupting the cell stops the watching, not the run.
 
 # %%
-execution = executions.follow(states, answer["executionArn"])
+execution = executions.follow(states, answer["executionArn"], logs=logs)
 assert execution.status == "SUCCEEDED", f"{execution.error}: {execution.cause}"
 
 # %% [markdown]
@@ -267,4 +267,5 @@ print(len(finished), "finished runs, all with a ROC-AUC near 0.84")
 #
 # Left running: nothing. The bucket keeps a few megabytes a run.
 #
-# Next: [99 · Clean up](99_clean_up.ipynb) when you are done; until then push as many experiments as you like.
+# Next: [05 · Sweep and compare](05_sweep_and_compare.ipynb) tries many variants with one push and computes nothing
+# twice; [99 · Clean up](99_clean_up.ipynb) when you are done.
