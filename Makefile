@@ -48,8 +48,8 @@ check: $(READY)  ## format, lint, types, and whether the stored notebooks are fr
 notebooks: setup  ## run every notebook on a fresh embedded AWS and store its outputs
 	@$(RUN) -m helpers.notebooks store
 
-bench: setup  ## how long things take on this machine
-	@PYTHONPATH=. $(RUN) tests/bench/push_to_metrics.py
+bench: setup  ## how long things take here, side by side with Kedro, DVC, Metaflow and ZenML; OPTIONS="--help"
+	@PYTHONPATH=.:tests:tests/local_aws $(RUN) -m bench $(OPTIONS)
 
 stop:  ## stop the embedded AWS
 	@$(RUN) -m helpers.local_aws stop

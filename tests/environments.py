@@ -9,25 +9,29 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def python_with(requirements: Path, *, before: tuple[int, int] | None = None) -> Path:
+class EnvironmentFailed(Exception):
+    """An environment cannot be built; the message is the command and what it said."""
+
+
+def python_with(requirements: Path, *, before: tuple[int, int] | None = None, built_here: Sequence[str] = ()) -> Path:
     """Return the interpreter of an environment with just the pinned packages of ``requirements``.
 
     Nothing that the file does not name is installed: it has to be complete.
     ``before``: the first Python for which these versions have no wheels.
+    ``built_here``: packages that are published as source only. Raises EnvironmentFailed.
     """
     key = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:16]
     target = ROOT / ".cache" / "envs" / key
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as scratch:
-            _build(Path(scratch) / "env", requirements, before)
+            _build(Path(scratch) / "env", requirements, before, built_here)
             try:
                 os.rename(Path(scratch) / "env", target)  # only a finished environment gets the name
             except OSError:
@@ -35,10 +39,11 @@ def python_with(requirements: Path, *, before: tuple[int, int] | None = None) ->
     return target / "bin" / "python"
 
 
-def _build(folder: Path, requirements: Path, before: tuple[int, int] | None) -> None:
+def _build(folder: Path, requirements: Path, before: tuple[int, int] | None, built_here: Sequence[str]) -> None:
     """Make the environment: with uv, or with pip where uv is missing."""
     python = folder / "bin" / "python"
-    pinned = ("--quiet", "--no-deps", "--only-binary", ":all:", "-r", requirements)
+    from_source = [part for name in built_here for part in ("--no-binary", name)]
+    pinned = ("--quiet", "--no-deps", "--only-binary", ":all:", *from_source, "-r", requirements)
     beside = Path(sys.executable).with_name("uv")
     if uv := str(beside) if beside.exists() else shutil.which("uv"):
         version = sys.executable
@@ -54,4 +59,4 @@ def _build(folder: Path, requirements: Path, before: tuple[int, int] | None) -> 
 def _call(*command: str | Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}", pytrace=False)
+        raise EnvironmentFailed(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")

@@ -1,0 +1,3 @@
+"""The experiment as a Kedro project."""
+
+__version__ = "0.1"
