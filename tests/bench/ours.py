@@ -19,7 +19,7 @@ from helpers.local_aws import control, credentials
 
 PREFIX = "bench"
 SMALL = "dataset/sample.csv"
-EVERY = 0.02  # seconds between two looks: enough to see the end, and little work for the server
+EVERY = 0.02  # seconds between two looks, more for what takes long: looking is work for the server
 FINAL = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
 
 
@@ -149,11 +149,12 @@ class StartExecution:
 
 def wait_for_end(states: Any, execution: str) -> dict[str, Any]:
     """Return the description of an execution that has succeeded. Raises RuntimeError when it ends otherwise."""
+    began = time.monotonic()
     while True:
         found = states.describe_execution(executionArn=execution)
         if found["status"] in FINAL:
             break
-        time.sleep(EVERY)
+        time.sleep(max(EVERY, (time.monotonic() - began) / 40))
     if found["status"] != "SUCCEEDED":
         raise RuntimeError(f"{found['status']}: {found.get('error')} {json.dumps(found.get('cause'))[:600]}")
     return found
