@@ -244,8 +244,8 @@ def _job(job: Mapping[str, Any]) -> dict[str, Any]:
         },
         "ResultPath": "$.times",
         "Retry": [
-            # A quota of instances that other jobs are using up: one of them will end.
-            _retry("SageMaker.ResourceLimitExceededException", seconds=30, attempts=10, most=120),
+            # A quota of instances that other jobs are using up: they will end, in an hour at the latest.
+            _retry("SageMaker.ResourceLimitExceededException", seconds=30, attempts=60, most=120),
             # Throttling.
             _retry("SageMaker.AmazonSageMakerException", seconds=2, attempts=3),
         ],

@@ -152,8 +152,9 @@ print(sweep_role)
 # %% [markdown]
 # ## Step 3: the state machine
 #
-# A `Map` runs the same states for every job of a list, ten at once here. There are four for plans in the execution's
-# input, and four *distributed* ones, which read their list from S3.
+# A `Map` runs the same states for every job of a list, ten at once here: pass `max_concurrency` if your account's quota
+# of instances is smaller; jobs beyond the quota wait, and are tried again. There are four Maps for plans in the
+# execution's input, and four *distributed* ones, which read their list from S3.
 
 # %%
 from helpers import diagrams, sweeps
