@@ -3,13 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-# What each step reads besides the code: the data set, and the outputs of earlier steps.
-STEPS: dict[str, tuple[str, ...]] = {
-    "preprocess": ("data",),
-    "train": ("preprocess",),
-    "predict": ("preprocess", "train"),
-    "evaluate": ("preprocess", "train", "predict"),
-}
+from helpers.planning.plan import INPUTS
+
+STEPS = INPUTS  # by step, in their order: what each reads besides the code
 RESOURCE = "arn:aws:states:::sagemaker:createProcessingJob.sync"
 JOB_SECONDS = 3600  # a job is stopped after an hour: the limit of what a mistake can cost
 TASK_SECONDS = JOB_SECONDS + 900  # the job's own limit, and the minutes that an instance takes to start
