@@ -23,7 +23,7 @@ import site
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,24 +38,16 @@ def warm_up() -> None:
     """Do once, for all workers, what every function would otherwise do again in its first second."""
     import awslambdaric.bootstrap  # noqa: F401 - for the workers
     import boto3
-    import botocore.loaders
     import botocore.session
 
     # One loader for all sessions: a worker's first client finds its service's model already parsed.
     if not hasattr(botocore.session.create_loader, "cache_info"):
         botocore.session.create_loader = functools.cache(botocore.session.create_loader)
     site.setquit()  # handlers may call exit(); -S leaves it out together with the environment's packages
-    # Most of a model is prose, which would stay in memory. Models that a function loads itself are whole.
-    whole, botocore.loaders.OrderedDict = botocore.loaders.OrderedDict, _without_documentation
     for service in SERVICES:  # botocore's parsers, patterns and endpoint rules stay in its module caches
         boto3.Session().client(service, **UNSIGNED)
-    botocore.loaders.OrderedDict = whole
     gc.collect()
     gc.freeze()  # keeps the collector from writing to, and so copying, the pages that workers share
-
-
-def _without_documentation(pairs: Iterable[tuple[str, Any]] = ()) -> dict[str, Any]:
-    return {name: value for name, value in pairs if name != "documentation" or not isinstance(value, str)}
 
 
 def serve(control: socket.socket, runtime: Path) -> None:
