@@ -297,6 +297,17 @@ SAGEMAKER_FULL = _document(
     ),
 )
 
+SSM_MANAGED_INSTANCE_CORE = _document(
+    _allow(
+        "",
+        "ssm:DescribeAssociation GetDeployablePatchSnapshotForInstance GetDocument DescribeDocument GetManifest "
+        "GetParameter GetParameters ListAssociations ListInstanceAssociations PutInventory PutComplianceItems "
+        "PutConfigurePackageResult UpdateAssociationStatus UpdateInstanceAssociationStatus UpdateInstanceInformation",
+    ),
+    _allow("", "ssmmessages:CreateControlChannel CreateDataChannel OpenControlChannel OpenDataChannel"),
+    _allow("", "ec2messages:AcknowledgeMessage DeleteMessage FailMessage GetEndpoint GetMessages SendReply"),
+)
+
 # Name -> IAM path and document, for those under arn:aws:iam::aws:policy{path}{name}.
 MANAGED: dict[str, tuple[str, dict[str, Any]]] = {
     "AWSCodeCommitFullAccess": ("/", CODECOMMIT_FULL),
@@ -304,5 +315,6 @@ MANAGED: dict[str, tuple[str, dict[str, Any]]] = {
     "AWSCodeCommitReadOnly": ("/", CODECOMMIT_READ_ONLY),
     "AWSLambda_FullAccess": ("/", LAMBDA_FULL),
     "AWSStepFunctionsFullAccess": ("/", _document(_allow("", "states:*"))),
+    "AmazonSSMManagedInstanceCore": ("/", SSM_MANAGED_INSTANCE_CORE),
     "AmazonSageMakerFullAccess": ("/", SAGEMAKER_FULL),
 }

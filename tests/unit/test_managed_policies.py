@@ -39,6 +39,7 @@ def test_the_policies_that_people_name_are_there_with_a_path() -> None:
         "AWSCodeCommitReadOnly",
         "AWSLambda_FullAccess",
         "AWSStepFunctionsFullAccess",
+        "AmazonSSMManagedInstanceCore",
         "AmazonSageMakerFullAccess",
     }
     assert {path for path, _ in MANAGED.values()} == {"/"}
@@ -114,4 +115,13 @@ def test_sagemaker_full_access_reaches_jobs_but_not_any_bucket() -> None:
 def test_boto3_knows_every_service_that_is_named() -> None:
     prefixes = {a.partition(":")[0] for _, d in MANAGED.values() for s in d["Statement"] for a in s["Action"]}
     renamed = {"elasticfilesystem": "efs", "tag": "resourcegroupstaggingapi", "states": "stepfunctions"}
+    prefixes -= {"ssmmessages", "ec2messages"}  # what the agent on an instance talks to: no SDK has them
     assert {renamed.get(prefix, prefix) for prefix in prefixes} <= set(boto3.Session().get_available_services())
+
+
+def test_session_manager_may_read_parameters_but_change_none() -> None:
+    policy = "AmazonSSMManagedInstanceCore"
+    for action in ("ssm:GetParameter", "ssm:UpdateInstanceInformation", "ssmmessages:OpenDataChannel"):
+        assert allowed(policy, action), action
+    for action in ("ssm:PutParameter", "ssm:SendCommand", "ssm:StartSession", "ec2:TerminateInstances"):
+        assert not allowed(policy, action), action

@@ -14,8 +14,13 @@ def guarded(check: Callable[[dict], None], call: Callable[..., tuple], position:
         try:
             check(args[position])
         except AwsError as error:
-            body = json.dumps({"__type": error.code, "message": error.message}).encode()
-            return error.status, {"Content-Type": "application/json", "x-amzn-errortype": error.code}, body
+            return refusal(error)
         return call(*args)
 
     return checked
+
+
+def refusal(error: AwsError) -> tuple:
+    """Return an error as the services with a JSON protocol answer it."""
+    body = json.dumps({"__type": error.code, "message": error.message}).encode()
+    return error.status, {"Content-Type": "application/json", "x-amzn-errortype": error.code}, body

@@ -9,12 +9,15 @@ from helpers.local_aws.wire import Site
 
 # The services that ministack answers. Its others either pretend to run things or
 # have not been held against AWS's permissions yet: they are refused by name.
-SERVICES = ("s3", "iam", "sts", "lambda", "states", "logs", "events")
+SERVICES = (
+    "s3", "iam", "sts", "lambda", "states", "logs", "events", "dynamodb", "sns", "sqs", "ssm",
+)  # fmt: skip
 
 HOOKS = {
-    "ministack.app": ["SERVICE_HANDLERS", "app", "call_service_handler_sync"],
+    "ministack.app": ["SERVICE_HANDLERS", "_dispatch_service_request", "app", "call_service_handler_sync"],
     "ministack.core.iam_actions": [
-        "extract_iam_action", "extract_resource_arn", "identity_denial_message", "s3_service_context",
+        "_TAG_OPERATIONS", "access_denied_response", "extract_iam_action", "extract_resource_arn",
+        "identity_denial_message", "s3_service_context",
     ],
     "ministack.core.iam_evaluator": [
         "AuthError", "CredentialResolutionError", "EvalContext", "_gather_role_policies", "_gather_user_policies",
@@ -27,19 +30,29 @@ HOOKS = {
         "_put_log_events",
     ],
     "ministack.services.eventbridge": [
-        "_ensure_default_bus", "_events_log_list", "_put_rule", "_put_targets", "_rule_key", "_rules",
+        "_ensure_default_bus", "_events_log_list", "_invoke_target", "_put_rule", "_put_targets", "_rule_key", "_rules",
+        "_targets", "start_scheduler",
     ],
     "ministack.services.iam": [
-        "_IAM_HANDLERS", "_access_keys", "_aws_managed_policies", "_make_aws_managed_record", "_p", "_roles", 
-        "_xml",
+        "_IAM_HANDLERS", "_access_keys", "_aws_managed_policies", "_instance_profiles", "_make_aws_managed_record",
+        "_p", "_roles", "_users", "_xml",
     ],
     "ministack.services.lambda_svc": [
-        "_create_function", "_execute_function_dispatch", "_get_func_record_for_ref", "_update_config",
-        "invoke_async_with_retry",
+        "_create_function", "_execute_function", "_execute_function_dispatch", "_get_base_func_record_for_ref",
+        "_get_func_record_for_ref", "_invoke", "_update_config", "invoke_async_with_retry",
     ],
     "ministack.services.s3": [
-        "_buckets", "_collect_list_entries", "_create_bucket", "handle_request", "load_persisted_state",
+        "_bucket_notifications", "_buckets", "_collect_list_entries", "_create_bucket", "_deliver_event_to_sns",
+        "_deliver_event_to_sqs", "_dispatch", "_error", "_fire_s3_event_async", "_fire_s3_test_event",
+        "_no_such_bucket", "_notification_bucket_region", "_notification_destination_allows",
+        "_notification_destination_exists", "_put_bucket_notification", "handle_request", "load_persisted_state",
     ],
+    "ministack.services.sns": [
+        "_create_topic", "_deliver_to_sqs", "_error", "_fanout", "_matches_filter_policy", "_publish",
+        "_resolve_message_for_protocol", "_set_topic_attributes", "_topic_by_arn_any_scope",
+    ],
+    "ministack.services.sqs": ["_Err", "_HANDLERS"],
+    "ministack.services.tagging": ["_RESOURCE_TAG_COLLECTORS", "_collect_eventbridge"],
     "ministack.services.stepfunctions": [
         "_ExecutionError", "_apply_catcher", "_apply_input_path", "_apply_jsonata_arguments", "_apply_jsonata_output",
         "_apply_jsonata_template", "_apply_output_path", "_apply_parameters", "_apply_result_path",
@@ -52,6 +65,14 @@ HOOKS = {
         "_update_state_machine", "_validate_state_machine_definition", "load_persisted_state", "new_uuid", "now_iso",
     ],
     "ministack.services.sts": ["_sessions", "get_state", "load_persisted_state", "register_session"],
+}  # fmt: skip
+
+# Of modules that are large and that many do without: imported, and looked at, when they are first used.
+LATER_HOOKS = {
+    "ministack.services.dynamodb": [
+        "_apply_update_expression", "_eval_set_value", "_find_matching_paren", "_parse_path_from_tokens",
+        "_split_by_comma", "_tables", "_tokenize",
+    ],
 }  # fmt: skip
 
 
@@ -110,3 +131,9 @@ class Ministack:
         self.s3: Any = importlib.import_module("ministack.services.s3")
         self.states: Any = importlib.import_module("ministack.services.stepfunctions")
         self.events: Any = importlib.import_module("ministack.services.eventbridge")
+
+    def module(self, name: str) -> Any:
+        """Return the module of a service, imported now if it is not yet. Raises RuntimeError when a hook is gone."""
+        full = f"ministack.services.{name}"
+        check_hooks({full: LATER_HOOKS.get(full, [])})
+        return importlib.import_module(full)

@@ -9,20 +9,18 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
-from helpers.local_aws import authorization, policies
+from helpers.local_aws import authorization, operations, policies
 from helpers.local_aws.seam.hooks import Ministack
 from helpers.local_aws.seam.simulator import install_simulator
 from helpers.local_aws.wire import AwsError, Caller, Permission, Site
 
-# Operations of these services that make one service act on another, or on an address outside, where
-# ministack asks nobody for permission (events start executions, API destinations reach the internet).
-REFUSED_ACTIONS = {
-    "events:CreateApiDestination", "events:CreateArchive", "events:CreateConnection", "events:CreateEndpoint",
-    "events:PutTargets", "events:StartReplay", "lambda:CreateEventSourceMapping", "lambda:CreateFunctionUrlConfig",
-    "lambda:PutFunctionEventInvokeConfig", "lambda:UpdateFunctionEventInvokeConfig", "logs:CreateDelivery",
-    "logs:CreateExportTask", "logs:PutDestination", "logs:PutSubscriptionFilter", "s3:PutBucketNotification",
-    "s3:PutReplicationConfiguration",
-}  # fmt: skip
+# What a service answers to a denial, where it is not AccessDeniedException with status 400.
+DENIALS = {
+    **dict.fromkeys(("s3", "iam", "sts", "sqs", "cloudformation"), ("AccessDenied", 403)),
+    "sns": ("AuthorizationError", 403),
+    "ec2": ("UnauthorizedOperation", 403),
+    "lambda": ("AccessDeniedException", 403),
+}
 
 SESSION_SECONDS = 24 * 3600
 
@@ -34,6 +32,8 @@ class Identity:
         """Put the hooks in."""
         self.site, self.ministack = site, ministack
         self._requester: contextvars.ContextVar[str] = contextvars.ContextVar("requester", default="")
+        self._asked: contextvars.ContextVar[authorization.Asked | None] = contextvars.ContextVar("asked", default=None)
+        self._enforce = ministack.evaluator.enforce
         # What ``assume`` gave out: until when it is given out again, by role, service and session name.
         self._held: dict[tuple[str, str, str, str], tuple[float, dict[str, str]]] = {}
         self._held_lock = threading.Lock()
@@ -114,15 +114,15 @@ class Identity:
     def _session_arn(self, role_arn: str, session_name: str) -> str:
         return f"arn:aws:sts::{self.site.account_id}:assumed-role/{role_arn.rpartition('/')[2]}/{session_name}"
 
-    def require_of_requester(self, permission: Permission) -> None:
-        """Ask for one more permission of whoever made the request that is being served. Raises AwsError."""
+    def require_of_requester(self, *permissions: Permission) -> None:
+        """Ask for more permissions of whoever made the request that is being served. Raises AwsError."""
         key = self._requester.get()
         credential = self.ministack.evaluator.resolve_credential(key, self.site.account_id)
-        self.caller(key, credential.principal_arn).require(permission)
+        self.caller(key, credential.principal_arn).require(*permissions)
 
     def caller(self, access_key: str, arn: str) -> Caller:
         def decide(permission: Permission) -> None:
-            denied = self.ministack.evaluator.enforce(
+            denied = self._enforce(
                 access_key,
                 permission.action,
                 permission.action.partition(":")[0],
@@ -178,36 +178,75 @@ class Identity:
 
     def _install_identity(self) -> None:
         """No key is root, no action passes unchecked, resources are AWS's, and a request remembers its caller."""
-        enforce = self.ministack.evaluator.enforce
-        find_action, find_arn = self.ministack.actions.extract_iam_action, self.ministack.actions.extract_resource_arn
-
-        def remember_and_enforce(access_key: str, *args: Any, **kwargs: Any) -> Any:
-            self._requester.set(access_key)
-            return enforce(access_key, *args, **kwargs)
+        actions, known = self.ministack.actions, authorization.Known(self._role_arn, self._partition_key)
+        find_action, find_arn = actions.extract_iam_action, actions.extract_resource_arn
 
         def action(service: str, method: str, path: str, *args: Any) -> str:
             if service == "lambda":  # where ministack knows few paths, and takes some for other operations
-                found = authorization.lambda_action(method, path)
+                operation = authorization.lambda_action(method, path)
             else:
-                found = find_action(service, method, path, *args)
-            found = found or f"{service}:UnknownOperation"
-            if found in REFUSED_ACTIONS:
-                raise AwsError("NotImplemented", f"the embedded AWS does not support {found}", 501)
-            return found
+                operation = (find_action(service, method, path, *args) or "").partition(":")[2]
+            return operations.iam_action(service, operation or "UnknownOperation")
 
         def arn(service: str, method: str, path: str, headers: Any, body: bytes, params: Any, *scope: str) -> str:
-            name = action(service, method, path, headers, body, params).partition(":")[2]
-            request = authorization.Request(service, name, path, body, params, *scope)
-            found = authorization.resource_arn(
-                request, lambda role: (self.ministack.iam._roles.get(role) or {}).get("Arn")
-            )
-            return found or find_arn(service, method, path, headers, body, params, *scope)
+            if service == "lambda":
+                operation = authorization.lambda_action(method, path)
+            else:
+                operation = (find_action(service, method, path, headers, body, params) or "").partition(":")[2]
+            request = authorization.Request(service, operation, path, body, params, *scope)
+            operations.require_supported(request)
+            asked = authorization.asked(request, known)
+            self._asked.set(asked)
+            return asked.resource or find_arn(service, method, path, headers, body, params, *scope)
 
-        self.ministack.evaluator.enforce = remember_and_enforce
+        self.ministack.evaluator.enforce = self._enforce_all
         self.ministack.evaluator.is_root_access_key = lambda key: False
         self.ministack.sts.is_root_access_key = lambda key: False
-        self.ministack.actions.extract_iam_action = action
-        self.ministack.actions.extract_resource_arn = arn
+        actions.extract_iam_action = action
+        actions.extract_resource_arn = arn
+        actions.access_denied_response = self._denial(actions.access_denied_response)
+        actions._TAG_OPERATIONS.update(operations.TAGGING)
+        tagging = self.ministack.module("tagging")
+        tagging._RESOURCE_TAG_COLLECTORS["events"] = tagging._collect_eventbridge
+
+    def _enforce_all(
+        self, access_key: str, action: str, service: str, *args: Any, service_context: Any = None, **more: Any
+    ) -> Any:
+        """Decide one of ministack's questions about a request, and with the first of them whatever else AWS asks."""
+        self._requester.set(access_key)
+        asked = self._asked.get() or authorization.Asked()
+        context = {**(service_context or {}), **asked.context}
+        denied = self._enforce(access_key, action, service, *args, service_context=context, **more)
+        if denied is None and asked.more:
+            self._asked.set(authorization.Asked(context=asked.context))
+            try:
+                self.require_of_requester(*asked.more)
+            except AwsError as error:
+                raise AwsError(*_denial_of(service, error)) from error
+        return denied
+
+    def _denial(self, respond: Any) -> Any:
+        """Have a denial name the resource, whichever the service."""
+
+        def denial(
+            service: str, action: str, principal: str, *args: Any, message: str = "", error_code: str = "", **more: Any
+        ) -> Any:
+            explicit, resource = more.get("explicit_deny", False), more.get("resource_arn", "*")
+            if not message and not error_code and not more.get("resource_policy_arn"):
+                message = self.ministack.actions.identity_denial_message(action, principal, resource, explicit)
+            return respond(service, action, principal, *args, message=message, error_code=error_code, **more)
+
+        return denial
+
+    def _role_arn(self, name: str) -> str | None:
+        return (self.ministack.iam._roles.get(name) or {}).get("Arn")
+
+    def _partition_key(self, table: str, index: str) -> str | None:
+        found = self.ministack.module("dynamodb")._tables.get(table) or {}
+        indexes = [*found.get("GlobalSecondaryIndexes", []), *found.get("LocalSecondaryIndexes", [])]
+        named = [one for one in indexes if one["IndexName"] == index] if index else [found]
+        keys = [key["AttributeName"] for one in named for key in one.get("KeySchema", []) if key["KeyType"] == "HASH"]
+        return keys[0] if keys else None
 
     def _keep_sessions(self) -> None:
         """Save sessions with the rest of the state: a notebook holds its own for hours, over a restart too."""
@@ -220,6 +259,11 @@ class Identity:
             full = f"{path.strip('/')}/{name}".lstrip("/")
             record = self.ministack.iam._make_aws_managed_record(full, json.dumps(document))
             self.ministack.iam._aws_managed_policies[record["Arn"]] = record
+
+
+def _denial_of(service: str, error: AwsError) -> tuple[str, str, int]:
+    code, status = DENIALS.get(service, (error.code, error.status))
+    return (code if error.code == "AccessDeniedException" else error.code), error.message, status
 
 
 class RoleSession:

@@ -1,6 +1,7 @@
 """IAM's policy simulator, where ministack's own differs from AWS's."""
 
 import itertools
+from typing import Any
 from xml.sax.saxutils import escape
 
 from helpers.local_aws.seam.hooks import Ministack
@@ -23,10 +24,12 @@ def install_simulator(site: Site, ministack: Ministack) -> None:
             ministack.evaluator._gather_user_policies if kind == "user" else ministack.evaluator._gather_role_policies
         )
         found = gather(name, site.account_id)
-        context = {
-            key.lower(): members(params, f"ContextEntries.member.{n}.ContextKeyValues")
-            for n, key in enumerate(members(params, "ContextEntries", "ContextKeyName"), 1)
-        }
+        # A request that names no tags has no aws:TagKeys.
+        context: dict[str, Any] = {"aws:tagkeys": None}
+        for n, key in enumerate(members(params, "ContextEntries", "ContextKeyName"), 1):
+            values = members(params, f"ContextEntries.member.{n}.ContextKeyValues")
+            several = iam._p(params, f"ContextEntries.member.{n}.ContextKeyType").endswith("List")
+            context[key.lower()] = values if several or len(values) != 1 else values[0]
         results = []
         for action, resource in itertools.product(
             members(params, "ActionNames"), members(params, "ResourceArns") or ["*"]
