@@ -11,6 +11,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,25 @@ def test_idle_workers_end_and_close_ends_the_rest(tmp_path: Path) -> None:
     finally:
         functions.close()
     assert eventually(lambda: gone(body(again)[1]))
+
+
+def test_of_the_workers_that_a_burst_needed_one_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("helpers.local_aws.lambdas.functions.SPARE_SECONDS", 0.2)
+    code = package({"main.py": COUNTER.replace("calls += 1", "calls += 1; import time; time.sleep(0.3)")})
+    functions = Functions(tmp_path, "http://127.0.0.1:9")
+
+    def run(_: int) -> int:
+        outcome = functions.invoke(configuration(code), code, None, credentials=CREDENTIALS, request_id="r")
+        return body(outcome)[1]
+
+    try:
+        with ThreadPoolExecutor(3) as callers:
+            workers = set(callers.map(run, range(3)))
+        assert len(workers) == 3
+        assert eventually(lambda: sum(not gone(worker) for worker in workers) == 1)
+        assert run(0) in workers
+    finally:
+        functions.close()
 
 
 def test_workers_do_not_outlive_a_killed_server(tmp_path: Path) -> None:

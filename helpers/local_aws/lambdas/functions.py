@@ -22,6 +22,7 @@ from .runtime import link_runtime
 from .worker import NO_AWS_FILES, Worker, Zygote
 
 INIT_SECONDS = 10.0
+SPARE_SECONDS = 20.0  # after which workers that only a burst needed end: all of a function's but one
 LARGEST_RESPONSE = 6_291_556
 
 
@@ -157,11 +158,16 @@ class Functions:
 
     def _retire(self) -> None:
         """End the workers that have been idle for too long, until closed."""
-        while not self._closed.wait(self._idle_seconds / 4):
-            oldest = time.monotonic() - self._idle_seconds
+        while not self._closed.wait(min(self._idle_seconds, SPARE_SECONDS) / 4):
+            now = time.monotonic()
+            kept: list[_Sandbox] = []
+            gone: list[_Sandbox] = []
             with self._lock:
-                gone = [s for s in self._idle if s.idle_since < oldest]
-                self._idle = [s for s in self._idle if s not in gone]
+                for sandbox in reversed(self._idle):  # the one that was used last is used next
+                    spare = any(sandbox.function == other.function for other in kept)
+                    limit = min(self._idle_seconds, SPARE_SECONDS) if spare else self._idle_seconds
+                    (gone if now - sandbox.idle_since > limit else kept).append(sandbox)
+                self._idle = kept[::-1]
             for sandbox in gone:
                 sandbox.worker.end()
 

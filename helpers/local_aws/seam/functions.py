@@ -7,12 +7,12 @@ import logging
 import math
 import threading
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from helpers.local_aws.lambdas import Functions, Outcome
-from helpers.local_aws.seam.guard import guarded
+from helpers.local_aws.lambdas import Functions, Invocation, Invocations, Outcome, Verdict
+from helpers.local_aws.lambdas.invocations import LARGEST_EVENT, PER_FUNCTION
+from helpers.local_aws.seam.guard import guarded, refusal
 from helpers.local_aws.seam.hooks import Ministack
 from helpers.local_aws.seam.identity import Identity
 from helpers.local_aws.wire import AwsError, Permission, Site
@@ -29,72 +29,134 @@ class FunctionHooks:
         self._site, self._ministack, self._identity = site, ministack, identity
         self._sessions: dict[tuple[str, str], tuple[float, dict[str, str]]] = {}
         self._sessions_lock = threading.Lock()
+        self._event_id: contextvars.ContextVar[str] = contextvars.ContextVar("event_id", default="")
+        self.queue = Invocations(site.state_dir / "lambda" / "events", self._attempt, at_once=self._at_once)
 
     def install(self, functions: Functions) -> None:
         """Run functions in our workers, and check what AWS checks when one is made or invoked."""
         lambdas = self._ministack.functions
-        create, update, invoke_async = lambdas._create_function, lambdas._update_config, lambdas.invoke_async_with_retry
-        event_id: contextvars.ContextVar[str] = contextvars.ContextVar("event_id", default="")
 
-        def dispatch(func: dict, config: dict, event: Any, request_id: str, started: float) -> dict:
+        def dispatch(func: dict, config: dict, event: Any, new_id: str, started: float) -> dict:
             # In place of all of ministack's ways to run a function: some forward events to any URL or invent an answer.
-            request_id = event_id.get() or request_id
+            event_id = self._event_id.get() or new_id
             try:
                 credentials = self._function_session(config)
                 outcome = functions.invoke(
-                    config, func.get("code_zip") or b"", event, credentials=credentials, request_id=request_id
+                    config, func.get("code_zip") or b"", event, credentials=credentials, request_id=event_id
                 )
             except AwsError as error:
                 refused = {"errorType": error.code, "errorMessage": error.message}
                 return {"body": refused, "error": True, "log": str(error)}
-            lines = _log_lines(config, outcome, request_id)
+            lines = _log_lines(config, outcome, event_id)
             self._write_log(config, outcome.stream, lines)
             body: Any = outcome.payload  # a function may answer with bytes that are not JSON
             with contextlib.suppress(ValueError):
                 body = json.loads(body)
             return {"body": body, "error": outcome.error, "log": "\n".join(lines)}
 
-        def invoke_async_under_one_id(func: dict, event: Any) -> None:
-            before = event_id.set(str(uuid.uuid4()))  # the thread that tries and tries again inherits it
-            invoke_async(func, event)
-            event_id.reset(before)
-
-        def check_creation(data: dict) -> None:
-            check_role(data)
-            if data.get("Tags"):
-                arn = self._site.arn("lambda", f"function:{data.get('FunctionName')}")
-                self._identity.require_of_requester(Permission("lambda:TagResource", arn))
-
-        def check_role(data: dict) -> None:
-            role_arn = data.get("Role")
-            if role_arn is None:
-                return
-            self._identity.require_of_requester(
-                Permission("iam:PassRole", role_arn, {"iam:PassedToService": "lambda.amazonaws.com"})
-            )
-            if not self._identity.trusts(role_arn, "lambda.amazonaws.com"):
-                message = "The role defined for the function cannot be assumed by Lambda."
-                raise AwsError("InvalidParameterValueException", message)
-
         lambdas._execute_function_dispatch = dispatch
-        lambdas.invoke_async_with_retry = invoke_async_under_one_id
-        lambdas._create_function = guarded(check_creation, create)
-        lambdas._update_config = guarded(check_role, update, position=1)
+        lambdas._create_function = guarded(self._check_creation, lambdas._create_function)
+        lambdas._update_config = guarded(self._check_settings, lambdas._update_config, position=1)
+        self._install_invocations()
+
+    def _install_invocations(self) -> None:
+        """Put asynchronous events into the queue, and let an invocation have one id for all who see it."""
+        lambdas, app = self._ministack.functions, self._ministack.app
+        invoke, serve = lambdas._invoke, app._dispatch_service_request
+        request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+
+        def enqueue(func: dict, event: Any) -> None:
+            # In place of a thread for each event, which a stop would end for good.
+            body = _body(event)
+            if len(body) > LARGEST_EVENT:
+                text = f"{len(body)} byte payload is too large for the Event invocation type"
+                raise AwsError("RequestTooLargeException", f"{text} (limit {LARGEST_EVENT} bytes)", 413)
+            self.queue.put((func.get("config") or func)["FunctionArn"], body, self._event_id.get())
+
+        async def serve_with_id(*request: Any) -> tuple:
+            request_id.set(request[-1])
+            return await serve(*request)
+
+        async def invoke_under_one_id(*request: Any) -> tuple:
+            # The id that the caller gets is the one that the function sees and its log has.
+            self._event_id.set(request_id.get())
+            try:
+                return await invoke(*request)
+            except AwsError as error:
+                return refusal(error)
+
+        lambdas.invoke_async_with_retry, lambdas._invoke = enqueue, invoke_under_one_id
+        app._dispatch_service_request = serve_with_id
+
+    def _check_creation(self, data: dict) -> None:
+        self._check_settings(data)
+        if data.get("Tags"):
+            arn = self._site.arn("lambda", f"function:{data.get('FunctionName')}")
+            self._identity.require_of_requester(Permission("lambda:TagResource", arn))
+
+    def _check_settings(self, data: dict) -> None:
+        if (data.get("DeadLetterConfig") or {}).get("TargetArn"):
+            text = "the embedded AWS does not support lambda functions with a DeadLetterConfig"
+            raise AwsError("NotImplemented", text, 501)
+        role_arn = data.get("Role")
+        if role_arn is None:
+            return
+        self._identity.require_of_requester(
+            Permission("iam:PassRole", role_arn, {"iam:PassedToService": "lambda.amazonaws.com"})
+        )
+        if not self._identity.trusts(role_arn, "lambda.amazonaws.com"):
+            message = "The role defined for the function cannot be assumed by Lambda."
+            raise AwsError("InvalidParameterValueException", message)
 
     def invoke_for(self, principal: str, function_arn: str, event: dict, source_arn: str) -> None:
         """Invoke a function asynchronously on behalf of an AWS service.
 
-        ``principal``: such as codecommit.amazonaws.com. Raises AwsError when the
-        function does not exist or its resource policy does not let the service in.
+        ``principal``: such as codecommit.amazonaws.com. The event is on disk when this returns.
+        Raises AwsError when the function does not exist or its resource policy does not let the service in.
         """
-        func, config, _ = self._ministack.functions._get_func_record_for_ref(function_arn)
-        if not func or not config:
+        self.require_for(principal, function_arn, source_arn)
+        self.queue.put(function_arn, _body(event))
+
+    def require_for(self, principal: str, function_arn: str, source_arn: str) -> None:
+        """Raise AwsError unless a function exists and its resource policy lets a service invoke it for a source."""
+        lambdas = self._ministack.functions
+        if not lambdas._get_func_record_for_ref(function_arn)[1]:
             raise AwsError("ResourceNotFoundException", f"Function not found: {function_arn}", 404)
+        func, _, _ = lambdas._get_base_func_record_for_ref(function_arn)  # which has the policies of its versions too
         context = {"aws:sourcearn": source_arn, "aws:sourceaccount": self._site.account_id}
         if not self._identity.policy_lets(func["policy"], principal, "lambda:InvokeFunction", function_arn, context):
             message = f"{principal} is not authorized to perform: lambda:InvokeFunction on resource: {function_arn}"
             raise AwsError("AccessDeniedException", message, 403)
-        self._ministack.functions.invoke_async_with_retry(func, event)
+
+    def _attempt(self, invocation: Invocation) -> Verdict:
+        """Run a function on an event of the queue."""
+        lambdas = self._ministack.functions
+        func, config, _ = lambdas._get_func_record_for_ref(invocation.function)
+        if not func or not config:
+            logger.warning("event %s is dropped: there is no %s", invocation.request_id, invocation.function)
+            return Verdict.DROPPED
+        reserved = self._reserved(invocation.function)
+        if reserved == 0:
+            logger.warning("event %s is dropped: %s may not run at all", invocation.request_id, invocation.function)
+            return Verdict.DROPPED
+        record = {**func, "concurrency": reserved, "config": {**config, "FunctionArn": invocation.function}}
+        before = self._event_id.set(invocation.request_id)
+        try:
+            result = lambdas._execute_function(record, json.loads(invocation.event))
+        finally:
+            self._event_id.reset(before)
+        if result.get("throttle"):
+            return Verdict.THROTTLED
+        return Verdict.FAILED if result.get("error") else Verdict.DONE
+
+    def _at_once(self, function_arn: str) -> int:
+        """Return how many events of a function may run at the same time."""
+        reserved = self._reserved(function_arn)
+        return PER_FUNCTION if reserved is None else min(PER_FUNCTION, max(1, reserved))
+
+    def _reserved(self, function_arn: str) -> int | None:
+        func, _, _ = self._ministack.functions._get_base_func_record_for_ref(function_arn)
+        return (func or {}).get("concurrency")
 
     def _write_log(self, config: Mapping[str, Any], stream: str, lines: Sequence[str]) -> None:
         """Write to a function's log with the function's own role: without permission, no log."""
@@ -128,6 +190,10 @@ class FunctionHooks:
                 session = self._identity.assume(config["Role"], "lambda.amazonaws.com", config["FunctionName"][:64])
                 known = self._sessions[wanted] = time.monotonic() + FUNCTION_SESSION_SECONDS, session
             return known[1]
+
+
+def _body(event: Any) -> bytes:
+    return json.dumps(event, ensure_ascii=False).encode(errors="surrogatepass")
 
 
 def _log_group(config: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from botocore.serialize import create_serializer
 from botocore.validate import ParamValidator
 
 from helpers.local_aws.seam.hooks import Ministack
+from helpers.local_aws.seam.notifications import ACTING
 from helpers.local_aws.states import tasks
 from helpers.local_aws.states.histories import text_of
 from helpers.local_aws.wire import AwsError, Caller, Params, Permission, Site, service_model
@@ -52,7 +53,11 @@ class S3Calls:
             query.update([fixed.split("=", 1)])
         headers = {name.lower(): str(value) for name, value in request["headers"].items()}
         self._require(request["method"], path, headers, query, role)
-        return self._send(operation, path, headers, query, request, role)
+        before = ACTING.set(role.arn)
+        try:
+            return self._send(operation, path, headers, query, request, role)
+        finally:
+            ACTING.reset(before)
 
     def _require(self, method: str, path: str, headers: dict, query: dict, role: Caller) -> None:
         """Ask IAM what the same request over HTTP asks. Raises TaskFailed."""
