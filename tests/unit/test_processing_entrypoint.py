@@ -1,6 +1,7 @@
 """A script that runs in the warm process must not notice it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +130,10 @@ def test_the_environment_is_the_job_s_alone(tmp_path: Path) -> None:
     code, out, _ = warm(["env"], tmp_path, {"MINE": "1"})
     assert code == 0
     assert dict(line.split("=", 1) for line in out.splitlines()) == ENVIRONMENT | {"MINE": "1"}
+
+
+def test_a_program_that_is_not_a_script_has_the_usual_signals(tmp_path: Path) -> None:
+    """One started with SIGPIPE ignored, as Python does, would write for ever to a pipe that nobody reads."""
+    code, ignored, _ = warm(["sh", "-c", "grep SigIgn /proc/self/status || echo SigIgn: 0"], tmp_path)
+    assert code == 0
+    assert not int(ignored.split()[1], 16) & 1 << (signal.SIGPIPE - 1)

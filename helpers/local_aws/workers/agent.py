@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helpers.local_aws.workers import isolation, joblog, requests, scripts, transfer
+from helpers.local_aws.workers import instance, isolation, joblog, requests, scripts, transfer
 from helpers.local_aws.workers.channel import Channel
 
 _CONTINUOUS_INTERVAL = 1.0  # seconds between looks for new files of an output in Continuous mode
@@ -62,7 +62,10 @@ class _Entrypoint:
 
 
 def main(channel: Channel, asking: socket.socket, isolated: bool) -> None:
-    """Run one host's part of the job that the first message describes; ``asking`` leads to ``scripts``."""
+    """Be the host that the first message describes: a job's (see there), or an EC2 instance (``instance``).
+
+    ``asking`` leads to ``scripts``.
+    """
     message = channel.receive()
     if message is None:
         return
@@ -77,8 +80,11 @@ def main(channel: Channel, asking: socket.socket, isolated: bool) -> None:
     (folder / "tmp").chmod(0o1777)
     if isolated:
         isolation.enter(folder, [Path(path) for path in task["hidden"]])
-    host = _Host(task, channel, asking, isolation.ML if isolated else folder / "ml", began)
-    channel.send({"event": "ended", **host.run()})
+    root = isolation.ML if isolated else folder / "ml"
+    if task.get("kind") == "instance":
+        instance.run(task, channel, root, isolated)
+    else:
+        channel.send({"event": "ended", **_Host(task, channel, asking, root, began).run()})
 
 
 class _Host:

@@ -98,4 +98,5 @@ class Channel:
         start, end = _HEAD.size + text, _HEAD.size + text + body
         content, rest = json.loads(self._buffer[_HEAD.size : start]), bytes(self._buffer[start:end])
         del self._buffer[:end]
-        return Message(content, rest, tuple(self._files.popleft() for _ in range(count)))
+        # Files are lost on the way where this process may not have more of them open.
+        return Message(content, rest, tuple(self._files.popleft() for _ in range(min(count, len(self._files)))))

@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from helpers.local_aws.workers import processes
+
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 # Variables that the interpreter or a numeric library reads only when it starts.
 _READ_AT_START = re.compile(r"PYTHON(?!PATH$|UNBUFFERED$|DONTWRITEBYTECODE$)|LD_|OMP_|GOMP_|OPENBLAS_|MKL_|MALLOC_|MPL")
@@ -35,6 +37,7 @@ def run(argv: Sequence[str], environment: Mapping[str, str], given: Mapping[str,
     script = warm_script(argv, given)
     if script is not None:
         _leave(_run_script(list(script)))
+    processes.usual_signals()
     try:
         os.execvpe(argv[0], list(argv), dict(environment))  # noqa: S606 - no shell is wanted
     except OSError as error:

@@ -25,9 +25,11 @@ from typing import NoReturn
 ML = Path("/opt/ml")
 TMP = Path("/tmp")  # noqa: S108 - the path inside the job
 
+Address = tuple[str, int]  # IPv4 address and port
+
 _NEWNS, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x10000000, 0x20000000, 0x40000000
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
-_SET_PDEATHSIG, _CAPBSET_DROP, _SET_NO_NEW_PRIVS = 1, 24, 38
+_SET_PDEATHSIG, _CAPBSET_DROP, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 24, 36, 38
 # What Docker leaves to root in a container, less mknod: chown, dac_override, fowner, fsetid, kill, setgid,
 # setuid, setpcap, net_bind_service, net_raw, sys_chroot, audit_write, setfcap.
 _CAPABILITIES = sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29, 31))
@@ -75,7 +77,7 @@ def join_users(descriptor: int) -> None:
 
 
 def enter(folder: Path, hidden: Sequence[Path]) -> None:
-    """Move this process to namespaces of its own, with ``folder/ml`` at /opt/ml and ``hidden`` folders empty.
+    """Move this process to namespaces of its own, with ``folder/ml`` at /opt/ml and what is ``hidden`` empty.
 
     ``own_users`` and ``make_place`` ran in it or in a process that it was forked off.
     The next fork is process 1 of a new process namespace. ``folder/tmp`` becomes
@@ -90,8 +92,10 @@ def enter(folder: Path, hidden: Sequence[Path]) -> None:
     if private_tmp():
         _mount(f"/proc/self/fd/{scratch}", str(TMP), None, _BIND)
     for path in hidden:
-        if path.is_dir():
+        if os.path.isdir(path):
             _mount("tmpfs", str(path), "tmpfs", _RDONLY | _NOSUID | _NODEV | _NOEXEC)
+        elif os.path.exists(path):  # a socket, say
+            _mount(os.devnull, str(path), None, _BIND)
     os.close(source)
     os.close(scratch)
 
@@ -107,20 +111,34 @@ def start_init(*, network: bool) -> tuple[int, tuple[int, ...]]:
     Returns its process id, and descriptors of its namespaces. When it ends, the
     kernel kills whatever runs in them. Raises OSError.
     """
+    init, namespaces, _ = _start_init(network, ())
+    return init, namespaces
+
+
+def start_machine(addresses: Sequence[Address]) -> tuple[int, tuple[int, ...], list[socket.socket]]:
+    """As ``start_init``, with a network of its own, in which nothing but these ``addresses`` answers.
+
+    Returns sockets that listen there, too; the caller stays in its own network. Raises OSError.
+    """
+    return _start_init(False, addresses)
+
+
+def _start_init(network: bool, addresses: Sequence[Address]) -> tuple[int, tuple[int, ...], list[socket.socket]]:
     ours, theirs = socket.socketpair()
     with ours:
         init = os.fork()
         if init == 0:
-            _be_init(theirs, network)
+            _be_init(theirs, network, addresses)
         theirs.close()
         text, files, _, _ = socket.recv_fds(ours, 4096, 8)
     if not files:
         os.waitpid(init, 0)
         raise OSError(errno.EPERM, f"cannot isolate the job: {text.decode()}")
-    return init, tuple(files)
+    last = len(files) - len(addresses)
+    return init, tuple(files[:last]), [socket.socket(fileno=file) for file in files[last:]]
 
 
-def _be_init(answer: socket.socket, network: bool) -> NoReturn:
+def _be_init(answer: socket.socket, network: bool, addresses: Sequence[Address]) -> NoReturn:
     try:
         os.setsid()
         die_with_parent()
@@ -131,6 +149,7 @@ def _be_init(answer: socket.socket, network: bool) -> NoReturn:
         files = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in kinds]
         if not network:
             _raise_loopback()
+        files += [_listen(address) for address in addresses]
         with suppress(PermissionError):  # in many containers /proc is partly covered, and a fresh one is refused
             _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
         socket.send_fds(answer, [b"."], files)
@@ -174,10 +193,14 @@ def fork_into(namespaces: Sequence[int], own: int | None) -> int:
             _call("setns", own, _NEWPID)
     if child:
         return child
-    die_with_parent()
-    for file in namespaces[1:]:
-        _call("setns", file, 0)
-    _drop_privileges()
+    try:
+        die_with_parent()
+        for file in namespaces[1:]:
+            _call("setns", file, 0)
+        _drop_privileges()
+    except OSError as error:  # nothing of the caller may go on in the child, and that without isolation
+        os.write(2, f"a fork cannot be isolated: {error}\n".encode())
+        os._exit(70)
     return 0
 
 
@@ -185,6 +208,16 @@ def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent ends."""
     if sys.platform == "linux":
         _prctl(_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends (Linux).
+
+    A process namespace is gone when all of its processes are reaped, and in many
+    containers process 1 reaps late or never.
+    """
+    if sys.platform == "linux":
+        _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
 def probe() -> str:
@@ -234,6 +267,21 @@ def _raise_loopback() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         interface = struct.pack("16sh14x", b"lo", 0x1 | 0x40)  # up, running
         fcntl.ioctl(any_socket, 0x8914, interface)  # SIOCSIFFLAGS
+
+
+def _listen(address: Address) -> int:
+    """Return a socket that listens at ``address``, which the loopback interface gets if it is not its own."""
+    host, _ = address
+    if not host.startswith("127."):
+        _add_to_loopback(host)
+    return socket.create_server(address, backlog=1024).detach()
+
+
+def _add_to_loopback(host: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for request, value in ((0x8916, host), (0x891C, "255.255.255.255")):  # SIOCSIFADDR, SIOCSIFNETMASK
+            address = struct.pack("16sHH4s8x", b"lo:1", socket.AF_INET, 0, socket.inet_aton(value))
+            fcntl.ioctl(any_socket, request, address)
 
 
 def _make_room(folder: Path, kept: Path) -> None:

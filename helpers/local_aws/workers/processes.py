@@ -74,6 +74,12 @@ def _keep_only(descriptors: set[int]) -> None:
                 os.close(number)
 
 
+def usual_signals() -> None:
+    """Stop ignoring what Python ignores, before an exec: the program would go on ignoring it."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def rename(name: str) -> None:
     """Set the name of this process that ``ps -e`` shows (Linux)."""
     with suppress(OSError), open("/proc/self/comm", "w") as file:
