@@ -21,7 +21,11 @@ from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
 
 from helpers.local_aws import seam
+from helpers.local_aws.cloudformation import CloudFormation
 from helpers.local_aws.codecommit import CodeCommit, GitHttp
+from helpers.local_aws.ec2 import Ec2
+from helpers.local_aws.ec2.machines import Machines
+from helpers.local_aws.ec2.service import CONTENT_TYPE as EC2_CONTENT
 from helpers.local_aws.lambdas import Functions
 from helpers.local_aws.prefork import Warm
 from helpers.local_aws.sagemaker import SageMaker
@@ -32,6 +36,8 @@ HEALTH_PATH = "/_embedded_aws/health"
 GIT_PATH = "/v1/repos/"
 MAX_BODY = 64 * 2**20  # bytes; CodeCommit's largest request (20 MB of files, base64) stays well below
 
+EVENTS_SECONDS = 5  # in which what is under way with an event has to end, once no function runs any more
+
 ADMIN_USER = "workshop-admin"
 NOTEBOOK_ROLE = "AmazonSageMaker-ExecutionRole-workshop"
 NOTEBOOK_ROLE_PATH = "/service-role/"
@@ -39,7 +45,7 @@ NOTEBOOK_ROLE_PATH = "/service-role/"
 # What a request to each service looks like. ministack routes some paths and hosts, and every
 # X-Amz-Target, before it looks at a signature: a request of another form never gets that far.
 JSON_MODELS = {"states": "stepfunctions", "logs": "logs", "events": "events"} | {
-    name: name for name in ("codecommit", "sagemaker")
+    name: name for name in ("codecommit", "sagemaker", "dynamodb", "sqs", "ssm")
 }
 PATHS = {
     "s3": re.compile(r"/(?!health$|logout$|oauth2/|iceberg|v20180820/)([a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?)?", re.S),
@@ -75,7 +81,23 @@ class EmbeddedAws:
         codecommit = CodeCommit(
             site, lambda arn, event, source: self.seam.invoke_for("codecommit.amazonaws.com", arn, event, source)
         )
-        self._services: dict[str, Service] = {"codecommit": codecommit, "sagemaker": self._sagemaker}
+        self._ec2 = Ec2(
+            site,
+            lambda ended: Machines(
+                site,
+                warm.jobs,
+                lambda role, instance: self.seam.identity.assume(role, "ec2.amazonaws.com", instance),
+                ended,
+            ),
+            self.seam.instance_profiles.find,
+        )
+        stack_credentials = self.seam.stack_credentials
+        self._cloudformation = CloudFormation(site, stack_credentials.of_role, stack_credentials.of_key)
+        self._services: dict[str, Service] = {
+            "codecommit": codecommit,
+            "sagemaker": self._sagemaker,
+            "cloudformation": self._cloudformation,
+        }
         self._git = GitHttp(codecommit, self.seam.identity.credential)
         self.seam.install(self._functions, ProcessingTasks(self._sagemaker))
         self._hosts = {site.endpoint_url.removeprefix("http://"), f"localhost:{site.endpoint_url.rpartition(':')[2]}"}
@@ -94,14 +116,23 @@ class EmbeddedAws:
             await send({"type": "websocket.close", "code": 1008})
 
     def warm_up(self) -> None:
-        """Let the processes of jobs and functions load what these need: what a start does not have to wait for."""
+        """Let the processes of jobs and functions load what these need: what a start does not have to wait for.
+
+        And deliver the events that the last stop left waiting.
+        """
+        self.seam.events.start()
         self._sagemaker.warm_up()
         self._functions.warm_up()
 
     def close(self) -> None:
         """End every job and function. Nothing of theirs outlives this call."""
+        self._cloudformation.close()
+        self.seam.close()
+        self.seam.events.stop()
+        self._ec2.close()
         self._sagemaker.close()
         self._functions.close()
+        self.seam.events.join(EVENTS_SECONDS)
 
     def _request_of_host(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         """Serve the request of a job's host, from another thread, as one over TCP. Returns status and body."""
@@ -149,11 +180,13 @@ class EmbeddedAws:
             await self._git(scope, receive, send)
         else:
             service = signing_service(headers, scope["query_string"].decode("latin-1"))
-            if service not in self._services and service not in seam.SERVICES:
+            if service not in (*self._services, *seam.SERVICES, "ec2"):
                 raise AwsError("NotImplemented", f"the embedded AWS does not have the service {service!r}", 501)
             require_form(service, scope, headers)
             if service in self._services:
                 await self._serve(self._services[service], scope, headers, receive, send)
+            elif service == "ec2":
+                await self._serve_ec2(scope, receive, send)
             else:
                 await self.seam.asgi(scope, receive, send)
 
@@ -162,13 +195,28 @@ class EmbeddedAws:
     ) -> None:
         body = await _read(receive)
         caller = self.seam.identity.authenticate(scope, body)
-        output = await asyncio.to_thread(service.answer, headers.get("x-amz-target", ""), body, caller)
-        await _answer(send, 200, dump(output))
+        target = headers.get("x-amz-target", "")
+        if service is self._cloudformation:
+            key = headers["authorization"].partition("Credential=")[2].partition("/")[0]
+            await _answer(send, 200, await self._cloudformation.answer_in_pool(body, caller, key), kind="text/xml")
+        else:
+            await _answer(send, 200, dump(await asyncio.to_thread(service.answer, target, body, caller)))
+
+    async def _serve_ec2(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _read(receive)
+        try:
+            caller = self.seam.identity.authenticate(scope, body)
+        except AwsError as error:
+            said = f"AWS was not able to validate the provided access credentials ({error.message})"
+            raise AwsError("AuthFailure", said, 401) from error
+        await _answer(send, 200, await asyncio.to_thread(self._ec2.answer, body, caller), kind=EC2_CONTENT)
 
     def _after_startup(self, send: Send) -> Send:
         async def send_after(message: dict[str, Any]) -> None:
             if message["type"] == "lifespan.startup.complete":
                 await self._make_principals()
+                self._sagemaker.resume()
+                self.seam.resume()
             await send(message)
 
         return send_after
@@ -309,7 +357,7 @@ async def _answer_error(send: Send, error: AwsError, request: Mapping[str, str])
     service = scope[1] if scope else "s3"
     xml = f"<Error><Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message></Error>"
     if service == "ec2":
-        body, kind = f"<Response><Errors>{xml}</Errors></Response>", "text/xml"
+        body, kind = f"<Response><Errors>{xml}</Errors><RequestID>{uuid.uuid4()}</RequestID></Response>", EC2_CONTENT
     elif request.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         body, kind = f"<ErrorResponse>{xml}</ErrorResponse>", "text/xml"
     elif service == "s3":

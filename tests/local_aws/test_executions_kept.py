@@ -1,15 +1,16 @@
 """Executions over time: they start at once, leave little behind, and are still there after a restart."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clients import allow
+from clients import allow, eventually, function_settings
 from embedded_aws import Embedded
-from lab import PASS, Lab
+from lab import PASS, SLEEP, Lab, job_of
 
 from helpers.local_aws import control
 
@@ -70,7 +71,6 @@ def test_histories_are_there_after_a_restart_and_sessions_of_executions_are_not(
     done = lab.run({"map": inline({"one": list_objects})}, {"items": ["é", 2]}, role=role)
     assert done["status"] == "SUCCEEDED"
     failed = lab.run({"only": {"Type": "Fail", "Error": "E", "Cause": "c"}})
-    waiting = lab.start(lab.machine({"wait": {"Type": "Wait", "Seconds": 3600, "End": True}}))
     arns = [done["executionArn"], failed["executionArn"]]
     before = [lab.states.get_execution_history(executionArn=arn)["events"] for arn in arns]
     told = [lab.states.describe_execution(executionArn=arn) for arn in arns]
@@ -84,9 +84,84 @@ def test_histories_are_there_after_a_restart_and_sessions_of_executions_are_not(
         assert {k: v for k, v in one.items() if k != "ResponseMetadata"} == {
             k: v for k, v in two.items() if k != "ResponseMetadata"
         }
-    assert states.describe_execution(executionArn=waiting)["status"] == "FAILED"
     reverse = states.get_execution_history(executionArn=arns[0], reverseOrder=True, maxResults=1)
     assert reverse["events"][0]["type"] == "ExecutionSucceeded"
+
+
+def test_executions_go_on_after_a_restart(own: Embedded) -> None:
+    lab = Lab(own)
+    hour = {"Type": "Wait", "Seconds": 3600, "End": True}
+    waiting = lab.start(lab.machine({"wait": hour}))
+    short = {
+        "note": {"Type": "Pass", "Assign": {"noted": "came on"}, "Next": "wait"},
+        "wait": {"Type": "Wait", "Seconds": 3, "Next": "after"},
+        "after": {"Type": "Pass", "Output": "{% $noted %}", "End": True},
+    }
+    passing = lab.start(lab.machine(short, QueryLanguage="JSONata"))
+    in_items = lab.start(lab.machine({"map": inline({"wait": hour})}), {"items": [1]})
+    for arn in (waiting, passing, in_items):
+        until_entered(lab, arn, "WaitStateEntered")
+    control.stop(own.state_dir)
+    server, _ = control.start(own.state_dir)
+    again = Lab(Embedded(server))
+    assert again.states.describe_execution(executionArn=waiting)["status"] == "RUNNING"
+    again.states.stop_execution(executionArn=waiting)
+    assert again.ended(waiting)["status"] == "ABORTED"
+    done = again.ended(passing)
+    assert (done["status"], done["output"]) == ("SUCCEEDED", '"came on"')
+    kinds = [event["type"] for event in again.states.get_execution_history(executionArn=passing)["events"]]
+    assert kinds.count("WaitStateEntered") == 1
+    lost = again.states.describe_execution(executionArn=in_items)
+    assert (lost["status"], lost["error"]) == ("FAILED", "States.ServiceRestart")
+
+
+def until_entered(lab: Lab, arn: str, kind: str) -> None:
+    while kind not in {event["type"] for event in lab.states.get_execution_history(executionArn=arn)["events"]}:
+        time.sleep(0.02)
+
+
+def test_a_task_that_a_stop_cut_off_fails_as_the_service_would_and_is_tried_again(own: Embedded) -> None:
+    server, _ = control.start(own.state_dir)
+    lab = Lab(Embedded(server))
+    source = "import time\ndef handler(event, context):\n    time.sleep(event['seconds'])\n    return 'done'\n"
+    function_role = lab.embedded.make_role([], service="lambda.amazonaws.com")
+    settings = function_settings("sleeps", function_role, source, Timeout=10)
+    name = lab.embedded.client("lambda").create_function(**settings)["FunctionArn"]
+    retry = [{"ErrorEquals": ["Lambda.ServiceException"], "IntervalSeconds": 1, "MaxAttempts": 1}]
+    call = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "Retry": retry, "End": True}
+    call["Parameters"] = {"FunctionName": name, "Payload.$": "$"}
+    role = lab.embedded.make_role([allow("lambda:InvokeFunction")], service="states.amazonaws.com")
+    arn = lab.start(lab.machine({"call": call}, role=role), {"seconds": 4})
+    until_entered(lab, arn, "TaskStarted")
+    control.stop(own.state_dir)
+    server, _ = control.start(own.state_dir)
+    again = Lab(Embedded(server))
+    done = again.ended(arn)
+    assert json.loads(done["output"])["Payload"] == "done"
+    events = again.states.get_execution_history(executionArn=arn)["events"]
+    failed = [event["taskFailedEventDetails"]["error"] for event in events if event["type"] == "TaskFailed"]
+    assert failed == ["Lambda.ServiceException"]
+
+
+def test_a_job_that_a_stop_cut_off_fails_its_execution_and_one_that_waited_runs(own: Embedded) -> None:
+    server, _ = control.start(own.state_dir)
+    lab = Lab(Embedded(server))
+    busy = [lab.start(lab.machine({"job": lab.job(SLEEP)})) for _ in range(os.cpu_count() or 1)]
+    eventually(lambda: all(lab.running(name)() and started(lab, name) for name in map(job_of, busy)))
+    behind = lab.start(lab.machine({"job": lab.job()}))
+    until_entered(lab, behind, "TaskSubmitted")
+    control.stop(own.state_dir)
+    server, _ = control.start(own.state_dir)
+    again = Lab(Embedded(server))
+    assert again.ended(behind)["status"] == "SUCCEEDED"
+    for execution in busy:
+        done = again.ended(execution)
+        assert (done["status"], done["error"]) == ("FAILED", "States.TaskFailed")
+        assert "was stopped while the job was running" in done["cause"]
+
+
+def started(lab: Lab, job: str) -> bool:
+    return "ProcessingStartTime" in lab.sagemaker.describe_processing_job(ProcessingJobName=job)
 
 
 def test_log_events_are_kept_once_and_found_by_their_pointer(own: Embedded) -> None:

@@ -312,6 +312,8 @@ def test_jobs_of_a_server_that_was_stopped_are_failed_and_their_names_stay_taken
     site = Site(tmp_path, "http://127.0.0.1:9", "us-east-1", "123456789012")
     first = make(site)
     create(first, "interrupted", "sleep", "30")
+    while "ProcessingStartTime" not in describe(first, "interrupted"):
+        time.sleep(0.01)
     record = tmp_path / "sagemaker/processing-jobs/interrupted.json"
     running = record.read_text()
     first.close()
@@ -324,5 +326,26 @@ def test_jobs_of_a_server_that_was_stopped_are_failed_and_their_names_stay_taken
         assert "was stopped while the job was running" in job["FailureReason"]
         with pytest.raises(AwsError, match="Job name must be unique"):
             create(second, "interrupted", "true")
+    finally:
+        second.close()
+
+
+def test_jobs_that_had_not_begun_when_the_server_was_stopped_run_after_its_start(tmp_path: Path) -> None:
+    site = Site(tmp_path, "http://127.0.0.1:9", "us-east-1", "123456789012")
+    first = make(site)
+    busy = os.cpu_count() or 1
+    for number in range(busy):
+        create(first, f"busy-{number}", "sleep", "30")
+    create(first, "behind", "true")
+    while not all("ProcessingStartTime" in describe(first, f"busy-{number}") for number in range(busy)):
+        time.sleep(0.01)
+    first.close()
+    assert describe(first, "behind")["ProcessingJobStatus"] == "InProgress"
+    second = make(site)
+    try:
+        second.resume()
+        assert second.wait("behind", 10)
+        assert describe(second, "behind")["ProcessingJobStatus"] == "Completed"
+        assert describe(second, "busy-0")["ProcessingJobStatus"] == "Failed"
     finally:
         second.close()

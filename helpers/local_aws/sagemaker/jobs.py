@@ -40,7 +40,9 @@ class Jobs:
         self._slots = Slots()
         self._closing = False
         for name in self._records.running():
-            self._change(name, status="Failed", failure=_STOPPED, ended=_now())
+            self._ended[name] = threading.Event()
+            if not self._waits(name):
+                self._change(name, status="Failed", failure=_STOPPED, ended=_now())
 
     def warm_up(self) -> None:
         """Let the warm processes load their packages before the first job needs them."""
@@ -60,6 +62,11 @@ class Jobs:
     def run(self, name: str, credentials: dict[str, str]) -> None:
         """Start the hosts of a job that was added, as soon as there is a slot; returns at once."""
         threading.Thread(target=self._follow, args=(name, credentials), name=f"job {name}", daemon=True).start()
+
+    def waiting(self) -> list[str]:
+        """Return the jobs that waited for a slot when the embedded AWS was stopped: they can still run."""
+        with self._lock:
+            return self._records.running()
 
     def fail(self, name: str, reason: str) -> None:
         """End a job that was added but cannot start."""
@@ -109,16 +116,21 @@ class Jobs:
         return ended is None or ended.wait(timeout)
 
     def close(self) -> None:
-        """Kill every running job and the warm processes."""
+        """Kill every running job and the warm processes. Jobs that still wait for a slot go on waiting."""
         with self._lock:
             self._closing = True
-            running = self._records.running()
+            running = [name for name in self._records.running() if not self._waits(name)]
             for hosts in self._hosts.values():
                 hosts.end()
         self._slots.look()
         self._forkserver.close()
         for name in running:
             self.wait(name, timeout=5)
+
+    def _waits(self, name: str) -> bool:
+        """Tell whether a job that is not final has not run yet, and is to."""
+        job = self._records.find(name)
+        return job is not None and job["status"] == "InProgress" and "started" not in job
 
     def _given_up(self, name: str) -> bool:
         return self._closing or self._records.status(name) != "InProgress"
@@ -127,12 +139,16 @@ class Jobs:
         """Wait for a slot, run the job in it, and write down how it ended."""
         self._slots.take(lambda: self._given_up(name))
         try:
+            if self._closing and self._waits(name):
+                return
             try:
                 changes = self._run(name, credentials)
             except Exception as error:  # noqa: BLE001 - the end of a thread: the job has to end whatever happens
                 _log.exception("processing job %s", name)
                 changes = {"status": "Failed", "failure": f"InternalServerError: {error}"}
             if self._closing and changes["status"] == "Failed":
+                if self._waits(name):  # it was on its way in: that can be done again
+                    return
                 changes["failure"] = _STOPPED
             self._change(name, ended=_now(), **changes)
             shutil.rmtree(self._scratch / name, ignore_errors=True)

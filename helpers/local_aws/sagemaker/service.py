@@ -73,12 +73,25 @@ class SageMaker(Service):
         self._require_known(name)
         return self._jobs.wait(name, timeout)
 
+    def knows(self, name: str) -> bool:
+        """Tell whether a job has, or had, this name."""
+        return self._jobs.known(name)
+
     def warm_up(self) -> None:
         """Load packages before the first job needs them; returns at once."""
         self._jobs.warm_up()
 
+    def resume(self) -> None:
+        """Run the jobs that waited when the embedded AWS was stopped; one whose role is gone fails."""
+        for name in self._jobs.waiting():
+            role = self._find(name)["request"]["RoleArn"]
+            try:
+                self._jobs.run(name, self._assume(role, "SageMaker"))
+            except AwsError as error:
+                self._jobs.fail(name, f"ClientError: {error.message}")
+
     def close(self) -> None:
-        """End every job and the warm process."""
+        """End every job that runs, and the warm process."""
         self._jobs.close()
 
     def create_processing_job(self, params: Params, caller: Caller) -> Params:

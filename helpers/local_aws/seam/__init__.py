@@ -15,6 +15,12 @@ from helpers.local_aws.seam.executions import ExecutionHooks
 from helpers.local_aws.seam.functions import FunctionHooks
 from helpers.local_aws.seam.hooks import HOOKS, SERVICES, Ministack, check_hooks, configure
 from helpers.local_aws.seam.identity import Identity
+from helpers.local_aws.seam.instances import InstanceProfiles
+from helpers.local_aws.seam.messaging import Messaging
+from helpers.local_aws.seam.notifications import NotificationHooks
+from helpers.local_aws.seam.schedules import Schedules
+from helpers.local_aws.seam.stacks import StackCredentials
+from helpers.local_aws.seam.tables import Tables
 from helpers.local_aws.states.tasks import ProcessingTasks
 from helpers.local_aws.wire import Site
 
@@ -28,8 +34,10 @@ class Seam:
         """Import ministack (``configure`` ran before), check the hooks and put those of IAM in."""
         self._site, self._ministack = site, Ministack()
         self.identity = Identity(site, self._ministack)
+        self.instance_profiles = InstanceProfiles(self._ministack)
+        self.stack_credentials = StackCredentials(site, self._ministack, self.identity)
         self._functions = FunctionHooks(site, self._ministack, self.identity)
-        self.invoke_for = self._functions.invoke_for
+        self.invoke_for, self.events = self._functions.invoke_for, self._functions.queue
 
     @property
     def asgi(self) -> Callable[..., Any]:
@@ -39,8 +47,23 @@ class Seam:
     def install(self, functions: Functions, processing: ProcessingTasks) -> None:
         """Run functions in our workers, and processing jobs as tasks of executions."""
         self._functions.install(functions)
+        NotificationHooks(self._site, self._ministack, self.identity, self._functions).install()
+        Messaging(self._ministack, self.invoke_for).install()
+        Tables(self._ministack).install()
+        self._schedules = Schedules(self._site, self._ministack, self.invoke_for)
+        self._schedules.install()
         memory.install(self._ministack)
-        ExecutionHooks(self._site, self._ministack, self.identity).install(processing)
+        self._executions = ExecutionHooks(self._site, self._ministack, self.identity)
+        self._executions.install(processing)
+
+    def resume(self) -> None:
+        """Go on with what was running when the embedded AWS was stopped."""
+        self._executions.resume()
+
+    def close(self) -> None:
+        """Hold what is running as it is, before the processes that do its work are ended."""
+        self._schedules.close()
+        self._executions.close()
 
     async def bootstrap_call(self, service: str, form: str) -> None:
         """Make a Query-protocol call without asking IAM: for what must exist before any principal does."""

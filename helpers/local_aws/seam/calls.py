@@ -2,6 +2,7 @@
 
 import contextvars
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 
 from helpers.local_aws.seam.hooks import Ministack
@@ -62,6 +63,9 @@ class TaskCalls:
         """Run one attempt of a task and write its events. Returns its result; raises TaskFailed."""
         resource, timeout = state["Resource"], self._timeout(state, data, strand)
         kind, named = _named(resource)
+        if strand.interrupted:
+            strand.interrupted = False
+            return self._recorded(kind, named, strand, lambda: self._rejoin(resource, params, timeout, strand))
         bounded = {} if timeout is None else {"timeoutInSeconds": int(timeout)}
         if kind == "Task":
             strand.event("TaskScheduled", **named, region=self._site.region, parameters=text_of(params), **bounded)
@@ -71,8 +75,13 @@ class TaskCalls:
             if kind == "LambdaFunction":
                 strand.event("LambdaFunctionStarted")
         own = named if kind == "Task" else {}
+        return self._recorded(kind, named, strand, lambda: self._invoke(resource, params, timeout, state, strand, own))
+
+    def _recorded(self, kind: str, named: dict[str, str], strand: Strand, call: Callable[[], Any]) -> Any:
+        """Make a call and write how it ended."""
+        own = named if kind == "Task" else {}
         try:
-            result = self._invoke(resource, params, timeout, state, strand, own)
+            result = call()
             written = strand.check(strand.context["State"]["Name"], result)
         except (tasks.TaskFailed, self._ministack.states._ExecutionError) as failure:
             ending = "TimedOut" if failure.error == "States.Timeout" else "Failed"
@@ -96,11 +105,21 @@ class TaskCalls:
                 return self.s3.call(operation, params, role)
             return self._processing.describe(params, role)
         states = self._ministack.states
+        how = params.get("InvocationType", "RequestResponse") if resource == tasks.LAMBDA else "RequestResponse"
+        if how != "RequestResponse":  # ministack would wait for the answer all the same
+            raise tasks.TaskFailed("States.Runtime", f"the embedded AWS does not run lambda:invoke as {how}")
         if ".waitForTaskToken" in resource:
             return self._wait_for_token(resource, params, state, strand)
         if timeout is not None and ":activity:" not in resource:
             return states._invoke_resource_with_timeout(resource, params, timeout)
         return states._invoke_resource(resource, params)
+
+    def _rejoin(self, resource: str, params: Any, timeout: float | None, strand: Strand) -> Any:
+        """Return the result of a task that a stop of the embedded AWS cut off: only jobs go on. Raises TaskFailed."""
+        if resource == tasks.SYNC and self._processing.knows(params):
+            return self._processing.rejoin(params, role=self.role(strand.run), scope=strand.scope, timeout=timeout)
+        error = "SageMaker.AmazonSageMakerException" if resource == tasks.SYNC else "Lambda.ServiceException"
+        raise tasks.TaskFailed(error, "The embedded AWS was stopped while the task was running.")
 
     def _wait_for_token(self, resource: str, params: Any, state: dict, strand: Strand) -> Any:
         """Call, then wait until somebody sends the token back, or the execution is stopped."""
@@ -123,19 +142,24 @@ class TaskCalls:
         seconds = state.get("TimeoutSeconds")
         return None if seconds is None else float(seconds)
 
-    def waiting_seconds(self, state: dict, data: Any, context: dict[str, Any]) -> float:
-        """Return how long a Wait state waits."""
+    def waiting_seconds(self, state: dict, data: Any, context: dict[str, Any], entered: str) -> float:
+        """Return how long a Wait state that was entered then still waits."""
+        seconds = self._seconds(state, data, context)
+        counted_from_entry = "Seconds" in state or "SecondsPath" in state
+        return seconds + min(0.0, until(entered)) if counted_from_entry else seconds
+
+    def _seconds(self, state: dict, data: Any, context: dict[str, Any]) -> float:
         states = self._ministack.states
         if states._state_query_language(state, context) == "JSONata":
             if "Seconds" in state:
                 return float(states._jsonata_wait_seconds(state, data, context))
-            return _until(states._jsonata_wait_timestamp(state, data, context))
+            return until(states._jsonata_wait_timestamp(state, data, context))
         chosen = states._apply_input_path(state, data, context)
         if "SecondsPath" in state:
             return float(states._resolve_path_or_ctx(state["SecondsPath"], chosen, context))
         if "TimestampPath" in state:
-            return _until(states._resolve_path_or_ctx(state["TimestampPath"], chosen, context))
-        return float(state["Seconds"]) if "Seconds" in state else _until(state["Timestamp"])
+            return until(states._resolve_path_or_ctx(state["TimestampPath"], chosen, context))
+        return float(state["Seconds"]) if "Seconds" in state else until(state["Timestamp"])
 
 
 def _named(resource: str) -> tuple[str, dict[str, str]]:
@@ -146,5 +170,6 @@ def _named(resource: str) -> tuple[str, dict[str, str]]:
     return ("Activity" if ":activity:" in resource else "LambdaFunction"), {"resource": resource}
 
 
-def _until(moment: str) -> float:
+def until(moment: str) -> float:
+    """Return the seconds from now to a moment in ISO 8601, less than none when it has passed."""
     return (dt.datetime.fromisoformat(moment.replace("Z", "+00:00")) - dt.datetime.now(dt.UTC)).total_seconds()

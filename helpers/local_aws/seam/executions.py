@@ -2,20 +2,22 @@
 
 import json
 import re
+import threading
 from typing import Any
 
-from helpers.local_aws.seam.calls import TaskCalls
+from helpers.local_aws.seam.calls import TaskCalls, until
 from helpers.local_aws.seam.definitions import DefinitionHooks
 from helpers.local_aws.seam.guard import guarded
 from helpers.local_aws.seam.hooks import Ministack
 from helpers.local_aws.seam.identity import Identity, RoleSession
 from helpers.local_aws.seam.runs import Run
 from helpers.local_aws.seam.walker import Walker
-from helpers.local_aws.states import histories, tasks
+from helpers.local_aws.states import histories, resuming, tasks
 from helpers.local_aws.states.deadlines import Deadline, Deadlines
 from helpers.local_aws.states.scopes import Scope
 from helpers.local_aws.wire import AwsError, Site
 
+_RESTARTED = "States.ServiceRestart"  # ministack's error of executions that a stop interrupted
 EXECUTION_NAME = re.compile(r"""[^\s\x00-\x1f\x7f-\x9f<>{}\[\]?*"#%\\^|~`$&,;:/]{1,80}""")
 
 
@@ -28,6 +30,9 @@ class ExecutionHooks:
         self._runs: dict[str, Run] = {}
         self._deadlines = Deadlines()
         self._timeouts: dict[str, Deadline] = {}
+        # Of executions that were running when the embedded AWS stopped: None is the start.
+        self._places: dict[str, resuming.Place | None] = {}
+        self._closing = False
 
     def install(self, processing: tasks.ProcessingTasks) -> None:
         """Run executions by our walker, and answer for those that have ended."""
@@ -38,6 +43,17 @@ class ExecutionHooks:
         self._install_errors()
         self._install_executions()
         self._install_saving()
+
+    def resume(self) -> None:
+        """Go on with the executions that were running when the embedded AWS was stopped."""
+        for arn in list(self._places):
+            threading.Thread(target=self._execute, args=(arn,), name=f"execution {arn}", daemon=True).start()
+
+    def close(self) -> None:
+        """Leave running executions as they are: what the stop does to their jobs and functions does not count."""
+        self._closing = True
+        for run in list(self._runs.values()):
+            run.freeze()
 
     def _install_errors(self) -> None:
         error_matches = self._states._error_matches
@@ -75,6 +91,8 @@ class ExecutionHooks:
     def _execute(self, arn: str) -> None:
         """Run an execution that was recorded, in the thread that ministack made for it."""
         states, record = self._states, self._states._executions[arn]
+        if self._closing:
+            return
         machine = states._state_machines.get(record["stateMachineArn"])
         if machine is None:
             states._fail_execution(record, "StateMachineDeleted", "the state machine was deleted before it ran")
@@ -84,9 +102,12 @@ class ExecutionHooks:
         scope = Scope(idle=session.close)  # a job that is being stopped needs it for longer than the execution lasts
         run = self._runs[arn] = Run(record, session, now=states.now_iso, ended=self._ended, scope=scope)
         definition, given = json.loads(machine["definition"]), json.loads(record["input"])
+        place = self._places.pop(arn, None)
         if seconds := definition.get("TimeoutSeconds"):
-            self._timeouts[arn] = self._deadlines.after(seconds, lambda: run.end("TIMED_OUT", error="States.Timeout"))
-        run.begin()
+            left = seconds + min(0.0, until(record["startDate"]))
+            self._timeouts[arn] = self._deadlines.after(left, lambda: run.end("TIMED_OUT", error="States.Timeout"))
+        if place is None:
+            run.begin()
         context = {
             "QueryLanguage": definition.get("QueryLanguage", "JSONPath"),
             "Execution": {
@@ -95,7 +116,7 @@ class ExecutionHooks:
             "StateMachine": {"Id": record["stateMachineArn"], "Name": machine["name"]},
         }  # fmt: skip
         with scope.working():
-            self._walker.execute(run, definition, given, context)
+            self._walker.execute(run, definition, given, context, place)
 
     def _ended(self, run: Run) -> None:
         """Tell EventBridge, then keep the execution in little room and let go of the rest."""
@@ -117,19 +138,34 @@ class ExecutionHooks:
         self._states._executions.set_scoped(*place, histories.Ended.of(run.record))
 
     def _install_saving(self) -> None:
-        """Load histories as they were saved, in little room. What was running has failed."""
+        """Load histories as they were saved, in little room. What was running goes on if its history tells where."""
         restore = self._states.load_persisted_state
 
         def load(data: dict) -> None:
             restore(data)
             executions = self._states._executions
             for key, record in list(executions._data.items()):
+                if record.get("error") == _RESTARTED and self._find_place(record):
+                    continue
                 executions._data[key] = histories.Ended(record) if "packed" in record else histories.Ended.of(record)
             for run in self._states._map_runs.all_values():
                 if run["status"] == "RUNNING":
                     run.update(status="FAILED", stopDate=self._states.now_iso())
 
         self._states.load_persisted_state = load
+
+    def _find_place(self, record: dict[str, Any]) -> bool:
+        """Note where an execution goes on that ministack has declared failed; False where nothing tells."""
+        machine = self._states._state_machines.get(record["stateMachineArn"])
+        if machine is None or record.get("mapRunArn") or "packed" in record:
+            return False
+        definition = json.loads(machine["definition"])
+        place = resuming.place(definition, record["events"], record.get("variables", {}))
+        if place is None and not resuming.has_not_begun(record["events"]):
+            return False
+        record.update(status="RUNNING", stopDate=None, error=None, cause=None)
+        self._places[record["executionArn"]] = place
+        return True
 
 
 def _check_start(data: dict) -> None:

@@ -14,6 +14,9 @@ _ENDINGS = {
     "SUCCEEDED": "ExecutionSucceeded", "FAILED": "ExecutionFailed", "ABORTED": "ExecutionAborted",
     "TIMED_OUT": "ExecutionTimedOut",
 }  # fmt: skip
+# What is still written once the embedded AWS is stopping: that a state or a task came to a good end, and what
+# follows. Whatever else happens then happens because of the stop.
+_LAST_WORDS = ("Succeeded", "StateExited", "StateEntered")
 _TOO_MANY = f"The execution reached the maximum number of history events ({histories.MAX_EVENTS})."
 
 
@@ -36,6 +39,7 @@ class Run:
         self.output: Any = None  # of a walk that came to its end
         self._now, self._ended = now, ended
         self._lock = threading.Lock()
+        self._frozen = False
 
     @property
     def arn(self) -> str:
@@ -49,13 +53,18 @@ class Run:
             if self.record["status"] == "RUNNING":
                 self.record["events"] = [self._event([], "ExecutionStarted", 0, told)]
 
+    def freeze(self) -> None:
+        """Leave the execution as it is, to be resumed after a restart: nothing that the stop does to it counts."""
+        with self._lock:
+            self._frozen = True
+
     def event(self, kind: str, previous: int, told: Mapping[str, Any]) -> int:
         """Write an event and return its id. Raises Cancelled when the execution has ended.
 
         The last event that AWS allows is the one that ends the execution.
         """
         with self._lock:
-            if self.record["status"] != "RUNNING":
+            if self.record["status"] != "RUNNING" or (self._frozen and not kind.endswith(_LAST_WORDS)):
                 raise Cancelled
             if len(self.record["events"]) < histories.MAX_EVENTS - 1:
                 return self._append(kind, previous, told)
@@ -75,11 +84,12 @@ class Run:
         told: dict[str, Any] = {} if output is None else {"output": output}
         told.update({name: value for name, value in (("error", error), ("cause", cause)) if value is not None})
         with self._lock:
-            if self.record["status"] != "RUNNING":
+            if self.record["status"] != "RUNNING" or (self._frozen and status != "SUCCEEDED"):
                 return False
             events = self.record["events"]
             self._append(_ENDINGS[status], len(events) if previous is None else previous,
                          histories.details(_ENDINGS[status], **told))  # fmt: skip
+            self.record.pop("variables", None)
             self.record.update(status=status, stopDate=events[-1]["timestamp"], output=output, error=error, cause=cause)
         self.scope.cancel()
         self._ended(self)
@@ -103,6 +113,7 @@ class Strand:
     scope: Scope
     context: dict[str, Any]
     last: int = 0  # the event before, of this strand
+    interrupted: bool = False  # a stop of the embedded AWS cut off its task
     _written: tuple[Any, str] = field(default=(None, ""), repr=False)
 
     def event(self, kind: str, told: Mapping[str, Any] | None = None, /, **fields: Any) -> int:

@@ -16,7 +16,7 @@ from helpers.local_aws.seam.hooks import Ministack
 from helpers.local_aws.seam.mapinputs import MapInputs
 from helpers.local_aws.seam.mapruns import MapRuns
 from helpers.local_aws.seam.runs import Run, Strand
-from helpers.local_aws.states import maps
+from helpers.local_aws.states import maps, resuming
 from helpers.local_aws.states.scopes import Cancelled
 from helpers.local_aws.states.tasks import TaskFailed
 from helpers.local_aws.wire import Site
@@ -38,11 +38,18 @@ class Walker:
             "Succeed": self._succeed, "Fail": self._fail, "Parallel": self._parallel, "Map": self._map,
         }  # fmt: skip
 
-    def execute(self, run: Run, definition: Mapping[str, Any], data: Any, context: dict[str, Any]) -> None:
-        """Walk an execution to its end, and write down how it ended."""
+    def execute(
+        self,
+        run: Run,
+        definition: Mapping[str, Any],
+        data: Any,
+        context: dict[str, Any],
+        resumed: resuming.Place | None = None,
+    ) -> None:
+        """Walk an execution to its end, from its start or where it was ``resumed``, and write down how it ended."""
         strand = Strand(run, run.scope, {"QueryLanguage": "JSONPath", "variables": {}, **context})
         try:
-            run.output = self.walk(definition, data, strand)
+            run.output = self.walk(definition, data, strand, resumed)
             run.end("SUCCEEDED", strand.last, output=strand.check("", run.output))
         except Cancelled:
             return
@@ -52,17 +59,27 @@ class Walker:
             logger.exception("the execution %s", run.arn)
             run.end("FAILED", strand.last, error="States.Runtime", cause=str(problem))
 
-    def walk(self, machine: Mapping[str, Any], data: Any, strand: Strand) -> Any:
-        """Run the states of ``machine`` one after the other. Returns the last one's output.
+    def walk(self, machine: Mapping[str, Any], data: Any, strand: Strand, resumed: resuming.Place | None = None) -> Any:
+        """Run the states of ``machine`` one after the other, from the first or where it was ``resumed``.
+
+        Returns the last one's output.
 
         Raises TaskFailed with a state's error that nothing caught, and Cancelled.
         """
         self._calls.enter(strand)
         name: str | None = machine["StartAt"]
+        if resumed:
+            strand.context["variables"] = dict(resumed.variables)
+            name, data, strand.last, strand.interrupted = resumed.state, resumed.data, resumed.last, resumed.interrupted
         while name:
             state = machine["States"][name]
-            strand.context["State"] = {"Name": name, "EnteredTime": self._language.now_iso(), "RetryCount": 0}
-            strand.enter(state["Type"], name, data)
+            if strand.scope is strand.run.scope:  # an execution's own states: what it would be resumed with
+                strand.run.record["variables"] = strand.context["variables"]
+            entered = resumed.entered if resumed else self._language.now_iso()
+            strand.context["State"] = {"Name": name, "EnteredTime": entered, "RetryCount": 0}
+            if not resumed:
+                strand.enter(state["Type"], name, data)
+            resumed = None
             try:
                 data, following = self._kinds[state["Type"]](state, data, strand)
             except self._language._ExecutionError as error:
@@ -90,7 +107,8 @@ class Walker:
     def _wait(self, state: dict, data: Any, strand: Strand) -> Outcome:
         """Wait as ministack would, but wake up when the execution is stopped."""
         language = self._language
-        strand.scope.sleep(self._calls.waiting_seconds(state, data, strand.context))
+        entered = strand.context["State"]["EnteredTime"]
+        strand.scope.sleep(self._calls.waiting_seconds(state, data, strand.context, entered))
         if self._jsonata(state, strand):
             output = language._apply_jsonata_output(state, data, strand.context, default=data)
             language._apply_state_assign(state, data, strand.context)

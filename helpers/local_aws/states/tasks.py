@@ -31,7 +31,8 @@ SDK = {
     }.items()
     for operation in operations
 }
-INTEGRATIONS = (PREFIX, SYNC, f"{INTEGRATION}lambda:invoke", f"{INTEGRATION}lambda:invoke.waitForTaskToken", *SDK)
+LAMBDA = f"{INTEGRATION}lambda:invoke"
+INTEGRATIONS = (PREFIX, SYNC, LAMBDA, f"{INTEGRATION}lambda:invoke.waitForTaskToken", *SDK)
 _SDK_NAMES = {"s3": "S3", "sagemaker": "SageMaker"}
 
 # The rule through which Step Functions learns that a job has ended. AWS makes one
@@ -83,6 +84,18 @@ class ProcessingTasks:
         undo = scope.on_cancel(lambda: self._stop_job(params["ProcessingJobName"], role))
         try:
             submitted(created)
+            return self._wait(params["ProcessingJobName"], role, scope, timeout)
+        finally:
+            undo()
+
+    def knows(self, params: Params) -> bool:
+        """Tell whether there is, or was, a job of this name."""
+        return self._sagemaker.knows(str(params.get("ProcessingJobName")))
+
+    def rejoin(self, params: Params, *, role: Caller, scope: Scope, timeout: float | None) -> Params:
+        """Wait for a job that was created before a restart. Returns and raises as ``run`` does."""
+        undo = scope.on_cancel(lambda: self._stop_job(params["ProcessingJobName"], role))
+        try:
             return self._wait(params["ProcessingJobName"], role, scope, timeout)
         finally:
             undo()
