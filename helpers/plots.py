@@ -1,4 +1,4 @@
-"""Plots of rows of the table of runs. Each function returns a figure, which a notebook shows as a picture."""
+"""Plots of rows of the table of runs, and of tables that were standardized: each function returns a figure."""
 
 import io
 import re
@@ -114,6 +114,36 @@ def confusion(s3: Any, bucket: str, rows: pd.DataFrame, *, names: tuple[str, str
         axes.set_yticks([0, 1], names, fontsize=8, rotation=90, va="center")
         axes.set_xlabel("predicted", fontsize=9)
         axes.set_ylabel("true", fontsize=9)
+    return figure
+
+
+def before_and_after(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
+    """Draw the columns of a table before and after they were standardized, side by side.
+
+    Of each column: its mean as a dot, one standard deviation to both sides as a thick
+    line, and from the smallest to the largest value as a thin one. The axes are linear near
+    zero and logarithmic beyond. Columns that are not numeric are left out.
+    """
+    columns = [name for name in before.columns if is_numeric_dtype(before[name])][::-1]  # the first one on top
+    height = 1.3 + 0.26 * len(columns)
+    figure = Picture(figsize=(8.4, height), dpi=DPI, layout="constrained")
+    both = figure.subplots(1, 2, sharey=True)
+    for axes, table, title in zip(both, (before, after), ("before", "after"), strict=True):
+        for number, name in enumerate(columns):
+            values, (color, _, _) = table[name].dropna(), _style(0)
+            mean, deviation = values.mean(), values.std(ddof=0)
+            axes.plot([values.min(), values.max()], [number, number], color=color, linewidth=1)
+            axes.plot([mean - deviation, mean + deviation], [number, number], color=color, linewidth=5, alpha=0.45)
+            axes.plot([mean], [number], color=COLORS[1], marker="o", markersize=5)
+        axes.set_xscale("symlog", linthresh=10)
+        low, high = axes.get_xlim()
+        ticks = [sign * 10**power for power in (0, 1, 2, 4, 6, 8) for sign in (-1, 1)]
+        shown = [0, *(tick for tick in ticks if abs(tick) >= (100 if title == "before" else 1) and low <= tick <= high)]
+        axes.set_xticks(shown, [f"{tick:,}" for tick in shown], fontsize="small")
+        axes.set_title(title, fontsize="medium")
+        axes.grid(color="#d0d7de", linewidth=0.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    both[0].set_yticks(range(len(columns)), columns, fontsize="small")
     return figure
 
 

@@ -14,6 +14,8 @@ NOT_PROPAGATED = {
     "AccessDenied": ("not authorized to perform", "Access Denied"),
     # Lambda, about a function's role; the second where the function has environment variables.
     "InvalidParameterValueException": ("cannot be assumed by Lambda", "KMS key is invalid for CreateGrant"),
+    # S3, about a function that does not let it in yet.
+    "InvalidArgument": ("Unable to validate the following destination configurations",),
     # SageMaker, about a job's role.
     "ValidationException": ("Could not assume role",),
 }

@@ -126,3 +126,13 @@ def test_a_notebook_shows_a_picture_that_is_the_same_each_time(bucket):
     assert first[0].startswith(b"\x89PNG")
     assert b"Date" not in first[0]
     assert first[1] == {"width": 448, "height": 304}
+
+
+def test_before_and_after_have_a_line_for_each_numeric_column_with_its_mean_on_it():
+    before = pd.DataFrame({"small": [1.0, 2.0, 3.0], "name": ["a", "b", "c"], "large": [10.0, 20.0, np.nan]})
+    after = before.assign(small=[-1.0, 0.0, 1.0], large=[-1.0, 1.0, np.nan])
+    left, right = plots.before_and_after(before, after).axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["large", "small"]
+    dots = {axes.get_title(): [line.get_xdata()[0] for line in axes.lines[2::3]] for axes in (left, right)}
+    assert dots == {"before": [15.0, 2.0], "after": [0.0, 0.0]}
+    assert [list(line.get_xdata()) for line in left.lines[::3]] == [[10.0, 20.0], [1.0, 3.0]]
