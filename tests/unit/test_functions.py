@@ -167,3 +167,9 @@ def test_each_repository_has_a_permission_of_its_own():
     allow(aws, "demo-exp-project.2")
     ids = [params["StatementId"] for params in aws.asked("lambda:AddPermission")]
     assert ids == ["codecommit-demo-exp-project1", "codecommit-demo-exp-project-2"]
+
+
+def test_scripts_that_a_function_hands_on_are_packaged_and_templates_are_not():
+    packaged = names(functions.package(functions.SOURCES / "ec2_worker"))
+    assert {"user_data.sh", "worker.py", "register.py"} <= set(packaged)
+    assert "template.yaml" not in packaged

@@ -1,0 +1,282 @@
+"""The system of notebook 07, deployed for real: units that succeed, fail and hang, and nothing that is left running."""
+
+import json
+import time
+import uuid
+from typing import Any
+
+import pytest
+from worker_workshop import WorkerStack, until
+
+from helpers import units
+
+
+@pytest.fixture(scope="module")
+def stack(embedded: Any) -> WorkerStack:
+    """Deploy the stack once."""
+    return WorkerStack(embedded, "demo-worker").deploy()
+
+
+def statuses(record: dict[str, Any]) -> list[str]:
+    return [entry["status"] for entry in record["StatusHistory"]]
+
+
+def test_a_unit_is_worked_on_and_told_of_and_its_instance_ended(stack: WorkerStack) -> None:
+    unit = stack.upload()
+    assert stack.ended(unit)["status"] == "SUCCEEDED"
+    record = stack.record(unit)
+    assert statuses(record) == ["Received", "WorkerStarting", "WorkerRunning", "WorkerFinished"]
+    assert record["Metrics"]["rows"] == 1000
+    told = stack.messages(unit)
+    assert (told["status"], told["results"]) == ("WorkerFinished", f"s3://{stack.bucket}/results/{unit}/")
+    metrics = stack.client("s3").get_object(Bucket=stack.bucket, Key=f"results/{unit}/metrics.json")["Body"]
+    assert json.load(metrics) == told["metrics"]
+    assert stack.left(unit) == []
+
+
+def test_bad_data_fail_the_unit_with_the_reason(stack: WorkerStack) -> None:
+    unit = stack.upload(target="no such column")
+    ended = stack.ended(unit)
+    reason = "data.csv: there is no column 'no such column', which is the target"
+    assert (ended["status"], ended["error"], ended["cause"]) == ("FAILED", "WorkerFailed", reason)
+    assert stack.messages(unit)["reason"] == reason
+    assert stack.left(unit) == []
+
+
+def test_a_bad_metainfo_launches_nothing_and_is_told(stack: WorkerStack) -> None:
+    unit = stack.upload(data_="../other/data.csv")
+    reason = "UnitRefused: metainfo.json: unknown fields: data_"
+    assert stack.ended(unit)["cause"] == reason
+    assert statuses(stack.record(unit)) == ["Received", "WorkerFailed"]
+    assert stack.messages(unit)["reason"] == reason
+    assert "InstanceId" not in stack.record(unit)
+
+
+def test_a_worker_that_hangs_is_ended_when_its_heartbeats_stop(stack: WorkerStack) -> None:
+    unit = stack.upload(stall_seconds=60)
+    ended = stack.ended(unit)
+    assert ended["cause"] == "HeartbeatLost: no heartbeat for more than 10 seconds"
+    assert statuses(stack.record(unit)) == ["Received", "WorkerStarting", "WorkerRunning", "WorkerFailed"]
+    assert stack.left(unit) == []
+
+
+def test_the_same_event_and_a_second_upload_start_nothing(stack: WorkerStack) -> None:
+    unit = stack.upload(stall_seconds=4)
+    first = stack.wait(unit, "WorkerRunning")
+    stack.upload(unit, stall_seconds=4)
+    stack.upload(unit, target="another")
+    assert stack.ended(unit)["status"] == "SUCCEEDED"
+    assert (stack.record(unit)["Execution"], stack.record(unit)["InstanceId"]) == (
+        first["Execution"],
+        first["InstanceId"],
+    )
+    prefix = f"{unit}/metainfo.json"
+    assert len(_instances(stack, unit)) == 1
+    etag = stack.client("s3").head_object(Bucket=stack.bucket, Key=prefix)["ETag"].strip('"')
+    assert stack.record(unit)["ETag"] != etag  # what was worked on, not what came later
+
+
+def test_one_event_that_is_delivered_three_times_starts_one_worker(stack: WorkerStack) -> None:
+    unit = stack.upload()
+    until(lambda: stack.record(unit))
+    record = stack.record(unit)
+    thing = {"key": record["MetainfoKey"], "eTag": record["ETag"], "sequencer": record["Sequencer"]}
+    event = {"Records": [{"s3": {"bucket": {"name": stack.bucket}, "object": thing}}]}
+    decisions = [_register(stack, event)]
+    assert stack.ended(unit)["status"] == "SUCCEEDED"
+    decisions.append(_register(stack, event))
+    assert decisions[1] == {"decisions": {record["MetainfoKey"]: "delivered before"}}
+    assert len(_instances(stack, unit)) == 1
+    assert statuses(stack.record(unit)).count("Received") == 1
+
+
+def test_after_success_the_same_content_starts_nothing_and_another_one_does(stack: WorkerStack) -> None:
+    unit = stack.upload()
+    first = stack.ended(unit)
+    stack.upload(unit)
+    # A later upload of this very unit tells that the one before has been looked at.
+    stack.upload(unit, stall_seconds=0)
+    until(lambda: stack.record(unit)["Execution"] != first["executionArn"])
+    assert stack.ended(unit)["status"] == "SUCCEEDED"
+    assert statuses(stack.record(unit)).count("Received") == 2
+
+
+def test_after_a_failure_a_new_upload_starts_the_unit_again(stack: WorkerStack) -> None:
+    unit = stack.upload(target="no such column")
+    failed = stack.ended(unit)
+    stack.upload(unit)
+    until(lambda: stack.record(unit)["Execution"] != failed["executionArn"])
+    assert stack.ended(unit)["status"] == "SUCCEEDED"
+    record = stack.record(unit)
+    assert record["JobStatus"] == "WorkerFinished"
+    assert "Reason" not in record
+    assert "WorkerFailed" in statuses(record)
+
+
+def test_the_status_set_by_hand_lets_the_machine_finish(stack: WorkerStack) -> None:
+    unit = stack.upload(stall_seconds=60)
+    stack.wait(unit, "WorkerRunning")
+    stack.client("dynamodb").update_item(
+        TableName=stack.outputs["Table"],
+        Key={"Unit": {"S": unit}},
+        UpdateExpression="SET JobStatus = :finished",
+        ExpressionAttributeValues={":finished": {"S": "WorkerFinished"}},
+    )
+    assert stack.ended(unit)["status"] == "SUCCEEDED"
+    assert stack.left(unit) == []
+    assert stack.record(unit)["JobStatus"] == "WorkerFinished"
+
+
+def test_a_record_that_is_deleted_meanwhile_ends_the_instance(stack: WorkerStack) -> None:
+    unit = stack.upload(stall_seconds=60)
+    execution = stack.wait(unit, "WorkerRunning")["Execution"]
+    stack.client("dynamodb").delete_item(TableName=stack.outputs["Table"], Key={"Unit": {"S": unit}})
+    ended = stack.execution_ended(execution)
+    assert (ended["status"], ended["error"]) == ("FAILED", "WorkerFailed")
+    assert ended["cause"].startswith("RecordGone: ")
+    assert stack.left(unit) == []
+    assert stack.record(unit) == {}
+
+
+def test_the_reaper_ends_the_worker_of_an_execution_that_was_stopped(stack: WorkerStack) -> None:
+    unit = stack.upload(stall_seconds=60)
+    record = stack.wait(unit, "WorkerRunning")
+    stack.client("stepfunctions").stop_execution(executionArn=record["Execution"])
+    assert stack.left(unit) == [record["InstanceId"]]
+    done = stack.reap()
+    assert done["ended"] == {record["InstanceId"]: "its execution does not run"}
+    assert stack.record(unit)["Reason"] == "its execution ended before it: ABORTED"
+    assert stack.messages(unit)["status"] == "WorkerFailed"
+    assert stack.left(unit) == []
+
+
+def test_the_reaper_fails_a_unit_whose_instance_was_ended_by_hand(stack: WorkerStack) -> None:
+    unit = stack.upload(stall_seconds=60)
+    record = stack.wait(unit, "WorkerRunning")
+    stack.client("ec2").terminate_instances(InstanceIds=[record["InstanceId"]])
+    assert stack.reap()["failed"] == {unit: "its instance is gone"}
+    assert stack.ended(unit)["cause"] == "its instance is gone"
+
+
+@pytest.mark.parametrize(
+    ("role", "action", "named"),
+    [
+        ("LaunchRole", "ec2:RunInstances", "ec2:RunInstances"),
+        ("LaunchRole", "ec2:CreateTags", "ec2:CreateTags"),
+        ("LaunchRole", "iam:PassRole", "iam:PassRole"),
+        ("LaunchRole", "dynamodb:GetItem", "dynamodb:GetItem"),
+        ("LaunchRole", "dynamodb:UpdateItem", "dynamodb:UpdateItem"),
+        ("LaunchRole", "s3:GetObject", "s3:GetObject"),
+        ("LaunchRole", "s3:ListBucket", "s3:ListBucket"),
+        ("PollRole", "dynamodb:GetItem", "dynamodb:GetItem"),
+        ("WorkerRole", "s3:GetObject", "s3:GetObject"),
+        ("WorkerRole", "s3:PutObject", "s3:PutObject"),
+    ],
+)
+def test_a_permission_that_is_missing_fails_the_unit_and_leaves_no_instance(
+    stack: WorkerStack, role: str, action: str, named: str
+) -> None:
+    # A worker that is done before the machine knows that it may not look has finished: this one is not.
+    stall = {"stall_seconds": 60} if role == "PollRole" else {}
+    with stack.without(role, action):
+        unit = stack.upload(**stall)
+        ended = stack.ended(unit)
+    assert (ended["status"], ended["error"]) == ("FAILED", "WorkerFailed")
+    assert named in ended["cause"]
+    assert stack.messages(unit)["reason"] == ended["cause"]
+    assert stack.left(unit) == []
+
+
+@pytest.mark.parametrize(
+    "action", ["ec2:TerminateInstances", "ec2:DescribeInstances", "sns:Publish", "dynamodb:GetItem"]
+)
+def test_finish_without_a_permission_names_it_and_the_reaper_does_the_rest(stack: WorkerStack, action: str) -> None:
+    with stack.without("FinishRole", action):
+        unit = stack.upload()
+        ended = stack.ended(unit)
+        assert (ended["status"], ended["error"]) == ("FAILED", "FinishFailed")
+        # SNS has its own word for an action
+        assert action.replace("sns:", "SNS:") in ended["cause"] or action in ended["cause"]
+    stack.reap()
+    assert stack.left(unit) == []
+
+
+def test_a_machine_that_may_not_invoke_finish_leaves_it_to_the_reaper(stack: WorkerStack) -> None:
+    with stack.without("MachineRole", "lambda:InvokeFunction"):
+        unit = stack.upload()
+        ended = stack.ended(unit, seconds=90)  # of Lambda's errors, which are tried again, it is not told apart
+        assert (ended["status"], ended["error"]) == ("FAILED", "Lambda.AWSLambdaException")
+        assert "lambda:InvokeFunction" in ended["cause"]
+    stack.reap()
+    assert stack.left(unit) == []
+    assert stack.record(unit)["JobStatus"] == "WorkerFailed"
+
+
+def test_a_worker_that_may_not_write_its_status_is_ended_in_time(stack: WorkerStack) -> None:
+    with stack.without("WorkerRole", "dynamodb:UpdateItem"):
+        unit = stack.upload()
+        record = stack.wait(unit, "WorkerStarting")
+        ended = stack.ended(unit)
+    assert ended["cause"].startswith("WorkerLate: the worker did not begin within 20 seconds")
+    console = until(lambda: _console(stack, stack.record(unit)["InstanceId"]))
+    assert "is not authorized to perform: dynamodb:UpdateItem" in console
+    assert record["Unit"] == unit
+    assert stack.left(unit) == []
+
+
+def test_an_upload_that_names_no_unit_is_recorded_nowhere(stack: WorkerStack) -> None:
+    name = uuid.uuid4().hex
+    stack.client("s3").put_object(Bucket=stack.bucket, Key=f"{name}/metainfo.json", Body=b"{}")
+    stack.client("s3").put_object(Bucket=stack.bucket, Key=f"a/b/{name}/metainfo.json", Body=b"{}")
+    logs = stack.client("logs")
+    group = f"/aws/lambda/{stack.name}-register"
+
+    def refused() -> bool:
+        events = logs.filter_log_events(logGroupName=group)["events"]
+        return sum(name in event["message"] and "refused" in event["message"] for event in events) == 2
+
+    until(refused)
+    found = units.read(stack.client("dynamodb"), stack.outputs["Table"])
+    assert not [record for record in found if name in record["Unit"]]
+
+
+def test_many_units_at_once_are_each_worked_on_once(stack: WorkerStack) -> None:
+    names = [stack.upload() for _ in range(6)]
+    began = time.monotonic()
+    for unit in names:
+        assert stack.ended(unit, seconds=120)["status"] == "SUCCEEDED"
+        assert len(_instances(stack, unit)) == 1
+    assert time.monotonic() - began < 120
+    assert [unit for unit in names if stack.left(unit)] == []
+
+
+def test_the_stack_is_deleted_with_everything_in_it(embedded: Any) -> None:
+    other = WorkerStack(embedded, "demo-worker-gone").deploy()
+    unit = other.upload()
+    assert other.ended(unit)["status"] == "SUCCEEDED"
+    s3 = other.client("s3")
+    for entry in s3.list_objects_v2(Bucket=other.bucket)["Contents"]:
+        s3.delete_object(Bucket=other.bucket, Key=entry["Key"])
+    cloudformation = other.client("cloudformation")
+    cloudformation.delete_stack(StackName=other.name)
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName=other.name, WaiterConfig={"Delay": 1})
+    groups = other.client("logs").describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{other.name}")["logGroups"]
+    found = [role["RoleName"] for role in other.client("iam").list_roles()["Roles"]]
+    assert groups == []
+    assert [name for name in found if name.startswith(f"{other.name}-") and not name.endswith("-deployer")] == []
+
+
+def _register(stack: WorkerStack, event: dict[str, Any]) -> dict[str, Any]:
+    found = stack.client("cloudformation").describe_stack_resource(StackName=stack.name, LogicalResourceId="Register")
+    name = found["StackResourceDetail"]["PhysicalResourceId"]
+    return json.load(stack.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event))["Payload"])
+
+
+def _instances(stack: WorkerStack, unit: str) -> list[str]:
+    filters = [{"Name": "tag:unit", "Values": [unit]}]
+    found = stack.client("ec2").describe_instances(Filters=filters)["Reservations"]
+    return [one["InstanceId"] for group in found for one in group["Instances"]]
+
+
+def _console(stack: WorkerStack, instance: str) -> str:
+    return stack.client("ec2").get_console_output(InstanceId=instance).get("Output", "")
