@@ -6,10 +6,12 @@ carry a tag (logs, clones) is taken by the exact name of what made it: another
 workshop's prefix may begin with ours.
 """
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import boto3
@@ -34,7 +36,9 @@ class Resource:
 
 def find_resources(workshop: Connection) -> list[Resource]:
     """Return everything there is with the workshop's prefix, in the order in which it can be deleted."""
-    return [resource for kind, (find, _) in _KINDS.items() for resource in sorted(find(workshop))]
+    found = [resource for kind, (find, _) in _KINDS.items() for resource in sorted(find(workshop))]
+    stacks = [resource.name for resource in found if resource.kind == "stack"]
+    return [resource for resource in found if not any(_is_part(resource, stack) for stack in stacks)]
 
 
 def delete_resource(workshop: Connection, resource: Resource) -> None:
@@ -60,16 +64,23 @@ def wait_until_gone(
         waited += 2
 
 
-def delete_notebook_policy(workshop: Connection) -> bool:
-    """Take the policy of notebook 02, step 0, from this notebook's role. Returns whether it was there."""
+def delete_notebook_policies(workshop: Connection) -> list[str]:
+    """Take ``permissions.POLICIES`` from this notebook's role, the one that allows it last. Returns those it had."""
     if ":role/" not in workshop.role_arn:
-        return False  # what a user has, an administrator gave
-    iam = boto3.client("iam")
-    try:
-        iam.delete_role_policy(RoleName=workshop.role_arn.rpartition("/")[2], PolicyName=workshop.name("notebook"))
-    except iam.exceptions.NoSuchEntityException:
-        return False
-    return True
+        return []  # what a user has, an administrator gave
+    iam, had = boto3.client("iam"), []
+    for name in (workshop.name(policy) for policy in reversed(permissions.POLICIES)):
+        try:
+            iam.delete_role_policy(RoleName=workshop.role_arn.rpartition("/")[2], PolicyName=name)
+            had.append(name)
+        except iam.exceptions.NoSuchEntityException:
+            continue
+    return had
+
+
+def _is_part(resource: Resource, stack: str) -> bool:
+    """Tell whether a stack made it: its name is the stack's, or begins with it."""
+    return resource.kind != "stack" and f"{resource.name.removeprefix('/aws/lambda/')}-".startswith(f"{stack}-")
 
 
 def _has_tag(workshop: Connection, tags: Mapping[str, str]) -> bool:
@@ -85,6 +96,68 @@ def _pages(client: Any, operation: str, result: str, **arguments: Any) -> Iterat
         yield from page.get(result, ())
 
 
+def _find_stacks(workshop: Connection) -> Iterator[Resource]:
+    cloudformation = boto3.client("cloudformation")
+    for stack in _pages(cloudformation, "list_stacks", "StackSummaries"):
+        if stack["StackName"].startswith(f"{workshop.prefix}-") and stack["StackStatus"] != "DELETE_COMPLETE":
+            (found,) = cloudformation.describe_stacks(StackName=stack["StackId"])["Stacks"]
+            yield Resource("stack", stack["StackName"], _has_tag(workshop, _as_mapping(found["Tags"])))
+
+
+def _delete_stack(workshop: Connection, name: str) -> None:
+    """Delete a stack, and before it what would hold it back: executions, the instances they started, objects."""
+    cloudformation = boto3.client("cloudformation")
+    parts: dict[str, list[str]] = {}
+    for part in _pages(cloudformation, "list_stack_resources", "StackResourceSummaries", StackName=name):
+        parts.setdefault(part["ResourceType"], []).append(part.get("PhysicalResourceId", ""))
+    for arn in filter(None, parts.get("AWS::StepFunctions::StateMachine", ())):
+        _ignore_absent(partial(_stop_executions, arn))
+    _terminate(_running_instances(workshop))
+    for bucket in filter(None, parts.get("AWS::S3::Bucket", ())):
+        storage.empty_bucket(boto3.client("s3"), bucket)
+    cloudformation.delete_stack(StackName=name)
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig={"Delay": 2})
+    logs = boto3.client("logs")  # a function that ran last of all may have made its log group anew
+    for group in _pages(logs, "describe_log_groups", "logGroups", logGroupNamePrefix=f"/aws/lambda/{name}-"):
+        _delete_log_group(workshop, group["logGroupName"])
+
+
+def _find_instances(workshop: Connection) -> Iterator[Resource]:
+    # A stack ends its instances first: ours is the second try, for those of a stack that is gone.
+    for instance in _running_instances(workshop):
+        yield Resource("instance", instance)
+
+
+def _running_instances(workshop: Connection) -> list[str]:
+    states = ["pending", "running", "stopping", "stopped"]
+    filters = [
+        {"Name": "tag:workshop", "Values": [workshop.prefix]},
+        {"Name": "instance-state-name", "Values": states},
+    ]
+    reservations = _pages(boto3.client("ec2"), "describe_instances", "Reservations", Filters=filters)
+    return [instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"]]
+
+
+def _terminate(instances: list[str]) -> None:
+    if instances:
+        ec2 = boto3.client("ec2")
+        ec2.terminate_instances(InstanceIds=instances)
+        ec2.get_waiter("instance_terminated").wait(InstanceIds=instances, WaiterConfig={"Delay": 2})
+
+
+def _find_queues(workshop: Connection) -> Iterator[Resource]:
+    sqs = boto3.client("sqs")
+    for url in _pages(sqs, "list_queues", "QueueUrls", QueueNamePrefix=f"{workshop.prefix}-"):
+        yield Resource(
+            "queue", url.rpartition("/")[2], _has_tag(workshop, sqs.list_queue_tags(QueueUrl=url).get("Tags", {}))
+        )
+
+
+def _delete_queue(workshop: Connection, name: str) -> None:
+    sqs = boto3.client("sqs")
+    _ignore_absent(lambda: sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=name)["QueueUrl"]))
+
+
 def _find_state_machines(workshop: Connection) -> Iterator[Resource]:
     states = boto3.client("stepfunctions")
     for machine in _pages(states, "list_state_machines", "stateMachines"):
@@ -94,11 +167,16 @@ def _find_state_machines(workshop: Connection) -> Iterator[Resource]:
 
 
 def _delete_state_machine(workshop: Connection, name: str) -> None:
-    states = boto3.client("stepfunctions")
     arn = f"arn:aws:states:{workshop.region}:{workshop.account_id}:stateMachine:{name}"
-    for execution in _pages(states, "list_executions", "executions", stateMachineArn=arn, statusFilter="RUNNING"):
+    _stop_executions(arn)
+    boto3.client("stepfunctions").delete_state_machine(stateMachineArn=arn)
+
+
+def _stop_executions(machine_arn: str) -> None:
+    states = boto3.client("stepfunctions")
+    running = {"stateMachineArn": machine_arn, "statusFilter": "RUNNING"}
+    for execution in _pages(states, "list_executions", "executions", **running):
         states.stop_execution(executionArn=execution["executionArn"], cause="workshop clean-up")
-    states.delete_state_machine(stateMachineArn=arn)
 
 
 def _find_rules(workshop: Connection) -> Iterator[Resource]:
@@ -124,9 +202,9 @@ def _delete_rule(workshop: Connection, name: str) -> None:
 
 def _find_jobs(workshop: Connection) -> Iterator[Resource]:
     # A stopped execution stops its job with the state machine's role, which is about to go: ours is the second try.
-    running = {"NameContains": _run_name(workshop), "StatusEquals": "InProgress"}
+    running = {"NameContains": f"{workshop.short_name}-", "StatusEquals": "InProgress"}
     for job in _pages(boto3.client("sagemaker"), "list_processing_jobs", "ProcessingJobSummaries", **running):
-        if job["ProcessingJobName"].startswith(_run_name(workshop)):
+        if _is_own_job(workshop, job["ProcessingJobName"]):
             yield Resource("running job", job["ProcessingJobName"])
 
 
@@ -179,12 +257,13 @@ def _delete_log_group(workshop: Connection, name: str) -> None:
 
 
 def _find_log_streams(workshop: Connection) -> Iterator[Resource]:
-    # All processing jobs of an account share one group: only the streams of this project's runs are its own.
+    # All processing jobs of an account share one group: only the streams of this workshop's jobs are its own.
     logs = boto3.client("logs")
-    arguments = {"logGroupName": STREAMS, "logStreamNamePrefix": _run_name(workshop)}
+    arguments = {"logGroupName": STREAMS, "logStreamNamePrefix": f"{workshop.short_name}-"}
     try:
         for stream in _pages(logs, "describe_log_streams", "logStreams", **arguments):
-            yield Resource("log stream", stream["logStreamName"])
+            if _is_own_job(workshop, stream["logStreamName"].partition("/")[0]):
+                yield Resource("log stream", stream["logStreamName"])
     except logs.exceptions.ResourceNotFoundException:
         return
 
@@ -200,18 +279,25 @@ def _delete_log_stream(workshop: Connection, name: str) -> None:
         _delete_log_group(workshop, STREAMS)
 
 
-def _find_bucket(workshop: Connection) -> Iterator[Resource]:
-    s3 = boto3.client("s3")
+def _find_buckets(workshop: Connection) -> Iterator[Resource]:
+    # By their full names, those of a stack too: one that was kept when its stack went is found here.
+    for name in (workshop.bucket, *map(workshop.bucket_for, ("partitions", "units"))):
+        tags = _bucket_tags(boto3.client("s3"), name)
+        if tags is not None:
+            yield Resource("bucket", name, _has_tag(workshop, _as_mapping(tags)))
+
+
+def _bucket_tags(s3: Any, name: str) -> list[dict[str, str]] | None:
+    """Return a bucket's tags, None where there is no bucket."""
     try:
-        s3.head_bucket(Bucket=workshop.bucket)
-        tags = s3.get_bucket_tagging(Bucket=workshop.bucket)["TagSet"]
+        s3.head_bucket(Bucket=name)
+        return s3.get_bucket_tagging(Bucket=name)["TagSet"]
     except ClientError as error:
         if error.response["Error"]["Code"] == "404":
-            return
-        if error.response["Error"]["Code"] != "NoSuchTagSet":
-            raise
-        tags = []
-    yield Resource("bucket", workshop.bucket, _has_tag(workshop, _as_mapping(tags)))
+            return None
+        if error.response["Error"]["Code"] == "NoSuchTagSet":
+            return []
+        raise
 
 
 def _find_clones(workshop: Connection) -> Iterator[Resource]:
@@ -225,6 +311,12 @@ def _run_name(workshop: Connection) -> str:
     return f"{workshop.name(workshop.project)[:32].rstrip('-')}-"
 
 
+def _is_own_job(workshop: Connection, name: str) -> bool:
+    """Tell whether a run started it, or an upload of notebook 06: name, batch, execution and retry."""
+    on_upload = rf"{workshop.short_name}-\d+-[0-9a-f]{{24}}(-\d+)?"
+    return name.startswith(_run_name(workshop)) or bool(re.fullmatch(on_upload, name))
+
+
 def _delete_clone(workshop: Connection, name: str) -> None:
     if (workshop.work_dir / name).exists():
         shutil.rmtree(workshop.work_dir / name)
@@ -234,9 +326,11 @@ def _ignore_absent(call: Callable[[], Any]) -> None:
     try:
         call()
     except ClientError as error:
-        if error.response["Error"]["Code"] not in ("ResourceNotFoundException", "StateMachineDoesNotExist"):
+        if error.response["Error"]["Code"] not in _ABSENT:
             raise
 
+
+_ABSENT = ("ResourceNotFoundException", "StateMachineDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue")
 
 # In the order of deletion: what starts things first, then what they use, logs after their writers.
 _KINDS: dict[str, tuple[Callable[[Connection], Iterator[Resource]], Callable[[Connection, str], Any]]] = {
@@ -245,8 +339,10 @@ _KINDS: dict[str, tuple[Callable[[Connection], Iterator[Resource]], Callable[[Co
         lambda workshop, name: boto3.client("codecommit").delete_repository(repositoryName=name),
     ),
     "clone": (_find_clones, _delete_clone),
+    "stack": (_find_stacks, _delete_stack),
     "state machine": (_find_state_machines, _delete_state_machine),
     "running job": (_find_jobs, _stop_job),
+    "instance": (_find_instances, lambda workshop, name: _terminate([name])),
     "managed rule": (_find_rules, _delete_rule),
     "function": (
         _find_functions,
@@ -255,5 +351,6 @@ _KINDS: dict[str, tuple[Callable[[Connection], Iterator[Resource]], Callable[[Co
     "role": (_find_roles, lambda workshop, name: roles.delete_role(boto3.client("iam"), name)),
     "log group": (_find_log_groups, _delete_log_group),
     "log stream": (_find_log_streams, _delete_log_stream),
-    "bucket": (_find_bucket, lambda workshop, name: storage.delete_bucket(boto3.client("s3"), name)),
+    "queue": (_find_queues, _delete_queue),
+    "bucket": (_find_buckets, lambda workshop, name: storage.delete_bucket(boto3.client("s3"), name)),
 }

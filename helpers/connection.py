@@ -19,6 +19,7 @@ TARGETS = get_args(Target)
 # A run's execution is named after the first 32 characters of its repository, and policies name its jobs by the prefix.
 LONGEST_PREFIX = 32
 LONGEST_BUCKET = 63
+LONGEST_SHORT_NAME = 19  # a job of notebook 06 is named after it, a batch (15 digits), an execution (24) and a retry
 OTHERS_SETTINGS = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
 RESERVED_BY_S3 = ("sthree-", "amzn-s3-demo-")
 
@@ -67,6 +68,15 @@ class Connection:
     def bucket(self) -> str:
         """The bucket's name. Bucket names are global, so it ends in the account id."""
         return f"{self.prefix}-{self.project}-{self.account_id}"
+
+    def bucket_for(self, purpose: str) -> str:
+        """Return the name of a bucket beside the workshop's own, for the files of one notebook."""
+        return f"{self.prefix}-{purpose}-{self.account_id}"
+
+    @property
+    def short_name(self) -> str:
+        """The prefix, cut where names have little room."""
+        return self.prefix[:LONGEST_SHORT_NAME].rstrip("-")
 
     @property
     def tags(self) -> dict[str, str]:

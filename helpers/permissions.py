@@ -1,21 +1,55 @@
-"""What the notebook's own role needs: exactly what notebooks 00 to 99 call, on this workshop's resources."""
+"""What the notebook's own role needs: exactly what the notebooks call, on this workshop's resources.
 
+Two policies, because a managed policy, which an IAM user needs, has room for 6,144 characters.
+"""
+
+import time
+from collections.abc import Callable
 from typing import Any
 
+from helpers import roles
 from helpers.connection import Connection
 
 MANAGED_RULE = "StepFunctionsGetEventsForSageMakerProcessingJobsRule"
 
 
+class PermissionsMissing(Exception):
+    """The notebook's role lacks permissions that it may not give to itself; the message says what to do."""
+
+
+def ensure_policy(
+    iam: Any, workshop: Connection, policy: str, *, sleep: Callable[[float], None] = time.sleep
+) -> roles.Ensured:
+    """Give the notebook's role one of ``POLICIES``, or find that it has all that this policy allows.
+
+    Raises PermissionsMissing, with the policy and an administrator's command, where the
+    role may not change itself.
+    """
+    statements, name = POLICIES[policy](workshop), workshop.name(policy)
+    missing = roles.find_missing_actions(iam, workshop.role_arn, statements)
+    created = bool(missing)
+    if missing and ":role/" in workshop.role_arn:
+        document, role = roles.policy_json(statements), workshop.role_arn.rpartition("/")[2]
+        try:
+            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=document)
+            missing = roles.wait_for_actions(iam, workshop.role_arn, statements, sleep=sleep)
+        except iam.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] != "AccessDenied":
+                raise
+    if missing:
+        lines = "\n  ".join(missing)
+        raise PermissionsMissing(
+            f"missing:\n  {lines}\nSave this as policy.json:\n{roles.policy_json(statements)}\n"
+            f"and let an administrator run: {admin_command(workshop, policy)}"
+        )
+    return roles.Ensured(name, workshop.role_arn, created)
+
+
 def notebook_statements(workshop: Connection) -> list[dict[str, Any]]:
-    """Return the statements of the notebook role's inline policy."""
-    prefix, region, account = workshop.prefix, workshop.region, workshop.account_id
-
-    def arn(service: str, resource: str) -> str:
-        return f"arn:aws:{service}:{region}:{account}:{resource}"
-
+    """Return what notebooks 00 to 05 and 99 call."""
+    prefix, arn = workshop.prefix, _arns(workshop)
     bucket = f"arn:aws:s3:::{workshop.bucket}"
-    roles = f"arn:aws:iam::{account}:role/{prefix}-*"
+    own_roles = f"arn:aws:iam::{workshop.account_id}:role/{prefix}-*"
     return [
         _allow(
             "s3",
@@ -54,7 +88,11 @@ def notebook_statements(workshop: Connection) -> list[dict[str, Any]]:
         _allow("codecommit", "ListRepositories", "*"),
         _allow("lambda", "ListFunctions", "*"),
         _allow("iam", "ListRoles", "*"),
-        _allow("sagemaker", "DescribeProcessingJob StopProcessingJob", arn("sagemaker", f"processing-job/{prefix}-*")),
+        _allow(
+            "sagemaker",
+            "DescribeProcessingJob StopProcessingJob",
+            *(arn("sagemaker", f"processing-job/{name}-*") for name in dict.fromkeys((prefix, workshop.short_name))),
+        ),
         _allow("sagemaker", "ListProcessingJobs", "*"),
         _allow("servicequotas", "ListServiceQuotas ListAWSDefaultServiceQuotas", "*"),
         _allow("logs", "DescribeLogGroups", "*"),
@@ -72,25 +110,63 @@ def notebook_statements(workshop: Connection) -> list[dict[str, Any]]:
             "iam",
             "CreateRole GetRole TagRole ListRoleTags UpdateAssumeRolePolicy PutRolePolicy ListRolePolicies"
             " ListAttachedRolePolicies DetachRolePolicy DeleteRolePolicy DeleteRole",
-            roles,
+            own_roles,
         ),
-        {
-            "Effect": "Allow",
-            "Action": ["iam:PassRole"],
-            "Resource": [roles],
-            "Condition": {
-                "StringEquals": {
-                    "iam:PassedToService": ["lambda.amazonaws.com", "states.amazonaws.com", "sagemaker.amazonaws.com"]
-                }
-            },
-        },
+        _pass_role(own_roles, "lambda.amazonaws.com", "states.amazonaws.com", "sagemaker.amazonaws.com"),
     ]
 
 
-def admin_command(workshop: Connection) -> str:
-    """Return the command with which an administrator gives the notebook's role, or user, its policy."""
+def upload_statements(workshop: Connection) -> list[dict[str, Any]]:
+    """Return what notebooks 06, 07 and 99 call besides."""
+    prefix, arn = workshop.prefix, _arns(workshop)
+    buckets = [f"arn:aws:s3:::{workshop.bucket_for(purpose)}" for purpose in ("partitions", "units")]
+    return [
+        _allow(
+            "s3",
+            "CreateBucket DeleteBucket ListBucket ListBucketVersions GetBucketTagging PutBucketTagging"
+            " PutBucketPublicAccessBlock PutBucketNotification",
+            *buckets,
+        ),
+        _allow(
+            "s3",
+            "GetObject PutObject DeleteObject DeleteObjectVersion AbortMultipartUpload",
+            *(f"{bucket}/*" for bucket in buckets),
+        ),
+        _allow("lambda", "InvokeFunction", arn("lambda", f"function:{prefix}-*")),
+        _allow(
+            "cloudformation",
+            "CreateChangeSet DescribeChangeSet ExecuteChangeSet DeleteChangeSet DescribeStacks DescribeStackEvents"
+            " ListStackResources DeleteStack",
+            arn("cloudformation", f"stack/{prefix}-*"),
+        ),
+        _allow("cloudformation", "ListStacks", "*"),
+        _pass_role(f"arn:aws:iam::{workshop.account_id}:role/{prefix}-*", "cloudformation.amazonaws.com"),
+        _allow("ec2", "DescribeInstances DescribeSubnets DescribeInstanceTypeOfferings", "*"),
+        _allow("ec2", "TerminateInstances", arn("ec2", "instance/*"))
+        | {"Condition": {"StringEquals": {"aws:ResourceTag/workshop": [prefix]}}},
+        _allow("dynamodb", "GetItem Scan UpdateItem", arn("dynamodb", f"table/{prefix}-*")),
+        _allow("sns", "Subscribe", arn("sns", f"{prefix}-*")),
+        _allow(
+            "sqs",
+            "CreateQueue TagQueue ListQueueTags GetQueueUrl GetQueueAttributes SetQueueAttributes ReceiveMessage"
+            " DeleteMessage DeleteQueue",
+            arn("sqs", f"{prefix}-*"),
+        ),
+        _allow("sqs", "ListQueues", "*"),
+    ]
+
+
+# The names of the notebook role's policies, without the prefix, and their statements.
+POLICIES: dict[str, Callable[[Connection], list[dict[str, Any]]]] = {
+    "notebook": notebook_statements,
+    "notebook-uploads": upload_statements,
+}
+
+
+def admin_command(workshop: Connection, policy: str = "notebook") -> str:
+    """Return the command with which an administrator gives the notebook's role, or user, one of ``POLICIES``."""
     kind, _, name = workshop.role_arn.rpartition(":")[2].partition("/")
-    name, policy = name.rpartition("/")[2], workshop.name("notebook")
+    name, policy = name.rpartition("/")[2], workshop.name(policy)
     if kind == "user":
         # A user's inline policies have 2,048 characters in all: this one is longer. A managed one may have 6,144.
         return (
@@ -98,6 +174,15 @@ def admin_command(workshop: Connection) -> str:
             f" attach-user-policy --user-name {name} --policy-arn arn:aws:iam::{workshop.account_id}:policy/{policy}"
         )
     return f"aws iam put-role-policy --role-name {name} --policy-name {policy} --policy-document file://policy.json"
+
+
+def _arns(workshop: Connection) -> Callable[[str, str], str]:
+    return lambda service, resource: f"arn:aws:{service}:{workshop.region}:{workshop.account_id}:{resource}"
+
+
+def _pass_role(role: str, *services: str) -> dict[str, Any]:
+    condition = {"StringEquals": {"iam:PassedToService": list(services)}}
+    return {"Effect": "Allow", "Action": ["iam:PassRole"], "Resource": [role], "Condition": condition}
 
 
 def _allow(service: str, actions: str, *resources: str) -> dict[str, Any]:

@@ -16,6 +16,8 @@ NOT_PROPAGATED = {
     "InvalidParameterValueException": ("cannot be assumed by Lambda", "KMS key is invalid for CreateGrant"),
     # S3, about a function that does not let it in yet.
     "InvalidArgument": ("Unable to validate the following destination configurations",),
+    # CloudFormation, about the role that it is to act in.
+    "ValidationError": ("is invalid or cannot be assumed",),
     # SageMaker, about a job's role.
     "ValidationException": ("Could not assume role",),
 }

@@ -42,8 +42,8 @@ def ensure_upload(s3: Any, file: Path, bucket: str, key: str) -> bool:
     return True
 
 
-def delete_bucket(s3: Any, name: str) -> int:
-    """Delete a bucket with every version of every object. Returns how many versions there were.
+def empty_bucket(s3: Any, name: str) -> int:
+    """Delete every version of every object in a bucket. Returns how many versions there were.
 
     Raises NotEmptied when an object cannot be deleted.
     """
@@ -57,6 +57,15 @@ def delete_bucket(s3: Any, name: str) -> int:
                 for error in refused:  # the call itself succeeds all the same
                     raise NotEmptied(f"{error['Key']}: {error['Code']}: {error['Message']}")
             deleted += len(objects)
+    except s3.exceptions.NoSuchBucket:
+        return deleted
+    return deleted
+
+
+def delete_bucket(s3: Any, name: str) -> int:
+    """Delete a bucket with every version of every object, as ``empty_bucket`` does; one that is gone is no error."""
+    deleted = empty_bucket(s3, name)
+    try:
         s3.delete_bucket(Bucket=name)
     except s3.exceptions.NoSuchBucket:
         return deleted

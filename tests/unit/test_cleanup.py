@@ -22,6 +22,9 @@ NOTHING = {
     "logs:DescribeLogGroups": {"logGroups": []},
     "logs:DescribeLogStreams": ABSENT,
     "s3:HeadBucket": refuse("404", status=404),
+    "cloudformation:ListStacks": {"StackSummaries": []},
+    "ec2:DescribeInstances": {"Reservations": []},
+    "sqs:ListQueues": {},
 }
 
 
@@ -38,6 +41,11 @@ def account(monkeypatch, tmp_path):
         return aws, workshop
 
     return make
+
+
+def only_the_first(params):
+    """Answer for the workshop's own bucket: those of notebooks 06 and 07 are not there."""
+    return {} if "project1" in params["Bucket"] else refuse("404", status=404)(params)
 
 
 def machine(name):
@@ -74,7 +82,7 @@ def test_everything_is_found_in_the_order_of_deletion(account):
         iam__ListRoleTags={"Tags": TAGS},
         logs__DescribeLogGroups={"logGroups": [{"logGroupName": "/aws/lambda/demo-exp-dispatcher"}]},
         logs__DescribeLogStreams={"logStreams": [{"logStreamName": "demo-exp-project1-a-train-0/algo-1"}]},
-        s3__HeadBucket={},
+        s3__HeadBucket=only_the_first,
         s3__GetBucketTagging={"TagSet": TAGS},
     )
     (workshop.work_dir / "demo-exp-project1").mkdir(parents=True)
@@ -95,6 +103,61 @@ def test_everything_is_found_in_the_order_of_deletion(account):
     assert all(ours for _, _, ours in resources)
 
 
+STACK = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/demo-exp-ec2-worker/1"
+
+
+def stack(**answers):
+    summary = {"StackName": "demo-exp-ec2-worker", "StackId": STACK, "StackStatus": "CREATE_COMPLETE"}
+    summary["CreationTime"] = 0
+    return {
+        "cloudformation__ListStacks": {"StackSummaries": [summary, {**summary, "StackStatus": "DELETE_COMPLETE"}]},
+        "cloudformation__DescribeStacks": {"Stacks": [{**summary, "Tags": TAGS}]},
+        **answers,
+    }
+
+
+def test_what_a_stack_made_goes_with_the_stack(account):
+    part = {"RoleName": "demo-exp-ec2-worker-LaunchRole-AB12"}
+    _, workshop = account(
+        **stack(),
+        iam__ListRoles={"Roles": [part, {"RoleName": "demo-exp-deployer"}]},
+        iam__ListRoleTags={"Tags": TAGS},
+    )
+    assert found(workshop) == [("stack", "demo-exp-ec2-worker", True), ("role", "demo-exp-deployer", True)]
+
+
+def test_a_stack_is_deleted_after_what_would_hold_it_back(account):
+    resources = [
+        {"ResourceType": "AWS::S3::Bucket", "PhysicalResourceId": "demo-exp-units"},
+        {"ResourceType": "AWS::StepFunctions::StateMachine", "PhysicalResourceId": machine("m")["stateMachineArn"]},
+        {"ResourceType": "AWS::SNS::Topic"},  # it was never made
+    ]
+    execution = {"executionArn": f"arn:aws:states:{REGION}:{ACCOUNT}:execution:m:e", "status": "RUNNING"}
+    instance = {"InstanceId": "i-0123456789abcdef0", "State": {"Name": "terminated"}}
+    running = {"Reservations": [{"Instances": [instance]}]}
+    aws, workshop = account(
+        **stack(
+            cloudformation__ListStackResources={"StackResourceSummaries": resources},
+            cloudformation__DeleteStack={},
+            stepfunctions__ListExecutions={"executions": [execution]},
+            stepfunctions__StopExecution={"stopDate": 0},
+            ec2__DescribeInstances=running,
+            ec2__TerminateInstances={},
+            s3__ListObjectVersions={"Versions": [{"Key": "a", "VersionId": "null"}]},
+            s3__DeleteObjects={},
+        ),
+    )
+    aws.answers["cloudformation:DescribeStacks"] = {"Stacks": [{"StackName": "s", "StackStatus": "DELETE_COMPLETE"}]}
+    cleanup.delete_resource(workshop, Resource("stack", "demo-exp-ec2-worker"))
+    changes = [name for name, _ in aws.calls if not name.partition(":")[2].startswith(("List", "Describe"))]
+    assert changes == [
+        "stepfunctions:StopExecution",
+        "ec2:TerminateInstances",
+        "s3:DeleteObjects",
+        "cloudformation:DeleteStack",
+    ]
+
+
 def test_what_has_the_prefix_but_not_the_tag_is_reported_and_never_deleted(account):
     _, workshop = account(
         iam__ListRoles={"Roles": [{"RoleName": "demo-exp-mine"}, {"RoleName": "other"}]},
@@ -109,16 +172,21 @@ def test_what_has_the_prefix_but_not_the_tag_is_reported_and_never_deleted(accou
 
 def test_logs_of_a_workshop_whose_prefix_begins_with_ours_are_left_alone(account):
     groups = [{"logGroupName": f"/aws/lambda/demo-exp-{name}"} for name in ("anna-dispatcher", "dispatcher", "gone")]
-    aws, workshop = account(
+    upload = f"7-{'0a' * 12}"
+    jobs = [f"demo-exp-{name}" for name in ("anna-project1-a-train-0", "project1-a-train-0", upload, f"2-{upload}")]
+    _, workshop = account(
         lambda__ListFunctions={"Functions": [function("demo-exp-anna-dispatcher"), function("demo-exp-dispatcher")]},
         lambda__ListTags=lambda params: {"Tags": {} if "anna" in params["Resource"] else TAG},
         logs__DescribeLogGroups={"logGroups": groups},
-        logs__DescribeLogStreams={"logStreams": []},
+        logs__DescribeLogStreams={"logStreams": [{"logStreamName": f"{job}/algo-1"} for job in jobs]},
     )
-    names = [name for kind, name, _ in found(workshop) if kind == "log group"]
-    assert names == ["/aws/lambda/demo-exp-dispatcher", "/aws/lambda/demo-exp-gone"]
-    (streams,) = aws.asked("logs:DescribeLogStreams")
-    assert streams["logStreamNamePrefix"] == "demo-exp-project1-"
+    names = [name for kind, name, _ in found(workshop) if kind.startswith("log ")]
+    assert names == [
+        "/aws/lambda/demo-exp-dispatcher",
+        "/aws/lambda/demo-exp-gone",
+        f"demo-exp-7-{'0a' * 12}/algo-1",
+        "demo-exp-project1-a-train-0/algo-1",
+    ]
 
 
 def test_clones_of_other_workshops_are_left_alone(account):
@@ -139,7 +207,7 @@ def test_the_rule_stays_while_somebody_elses_state_machine_may_need_it(account):
 
 
 def test_a_bucket_without_tags_is_not_ours(account):
-    _, workshop = account(s3__HeadBucket={}, s3__GetBucketTagging=refuse("NoSuchTagSet", status=404))
+    _, workshop = account(s3__HeadBucket=only_the_first, s3__GetBucketTagging=refuse("NoSuchTagSet", status=404))
     assert found(workshop) == [("bucket", workshop.bucket, False)]
 
 
@@ -194,7 +262,13 @@ def test_the_log_group_that_jobs_share_goes_only_when_it_is_empty(account, rest)
         ("log group", {"logs:DeleteLogGroup": ABSENT}),
         ("log stream", {"logs:DeleteLogStream": ABSENT}),
         ("role", {"iam:ListAttachedRolePolicies": refuse("NoSuchEntity", status=404)}),
-        ("bucket", {"s3:ListObjectVersions": refuse("NoSuchBucket", status=404)}),
+        (
+            "bucket",
+            {
+                "s3:ListObjectVersions": refuse("NoSuchBucket", status=404),
+                "s3:DeleteBucket": refuse("NoSuchBucket", status=404),
+            },
+        ),
         ("repository", {"codecommit:DeleteRepository": {}}),
     ],
 )
@@ -229,15 +303,16 @@ def test_what_stays_is_returned_and_what_is_not_ours_not_waited_for(account):
     assert len(cleanup.wait_until_gone(workshop, sleep=pytest.fail)) == 1
 
 
-def test_the_notebooks_own_policy_goes_last_and_only_once(account):
+def test_the_notebooks_own_policies_go_last_and_only_once(account):
     gone = refuse("NoSuchEntity", status=404)
-    aws, workshop = account(iam__DeleteRolePolicy=in_turn({}, gone))
-    assert cleanup.delete_notebook_policy(workshop)
-    assert not cleanup.delete_notebook_policy(workshop)
-    assert aws.asked("iam:DeleteRolePolicy")[0] == {"RoleName": "Studio", "PolicyName": "demo-exp-notebook"}
+    aws, workshop = account(iam__DeleteRolePolicy=in_turn({}, {}, gone, gone))
+    both = ["demo-exp-notebook-uploads", "demo-exp-notebook"]
+    assert cleanup.delete_notebook_policies(workshop) == both
+    assert cleanup.delete_notebook_policies(workshop) == []
+    assert [asked["PolicyName"] for asked in aws.asked("iam:DeleteRolePolicy")] == both + both
 
 
 def test_a_users_policy_is_an_administrators_to_take(account):
     aws, _ = account()
-    assert not cleanup.delete_notebook_policy(Connection("aws", REGION, ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/dana"))
+    assert not cleanup.delete_notebook_policies(Connection("aws", REGION, ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/dana"))
     assert aws.calls == []

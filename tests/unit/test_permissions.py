@@ -1,11 +1,12 @@
 """The notebook's policy: no larger than IAM takes, and exactly what helpers and notebooks call."""
 
 import ast
+import json
 from functools import cache
 from pathlib import Path
 
 import pytest
-from answers import ACCOUNT
+from answers import ACCOUNT, Aws, in_turn, refuse
 from botocore import xform_name
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
@@ -27,6 +28,11 @@ SERVICES = {
     "logs": "logs",
     "events": "events",
     "iam": "iam",
+    "cloudformation": "cloudformation",
+    "ec2": "ec2",
+    "dynamodb": "dynamodb",
+    "sns": "sns",
+    "sqs": "sqs",
 }
 # Calls whose permission has another name, as the Service Authorization Reference lists them.
 PERMISSION_OF = {
@@ -37,6 +43,8 @@ PERMISSION_OF = {
     "s3:DeleteObjects": "s3:DeleteObject",
     "s3:UploadFile": "s3:PutObject",
     "s3:PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+    "s3:PutBucketNotificationConfiguration": "s3:PutBucketNotification",
+    "lambda:Invoke": "lambda:InvokeFunction",
 }
 # What is asked for besides, by a call of another name, by git, or by a waiter.
 ASKED_BESIDES = {
@@ -49,7 +57,8 @@ ASKED_BESIDES = {
     "lambda:TagResource": "create_function with Tags",
     "states:TagResource": "create_state_machine with tags",
     "iam:TagRole": "create_role with Tags",
-    "iam:PassRole": "create_function, create_state_machine",
+    "iam:PassRole": "create_function, create_state_machine, create_change_set",
+    "sqs:TagQueue": "create_queue with tags",
 }
 
 
@@ -65,8 +74,13 @@ def operations(service):
     return {**found, "upload_file": "UploadFile"} if service == "s3" else found
 
 
+def statements(**options):
+    """Return the statements of all policies."""
+    return [statement for of in permissions.POLICIES.values() for statement in of(workshop(**options))]
+
+
 def granted():
-    return {action for statement in permissions.notebook_statements(workshop()) for action in statement["Action"]}
+    return {action for statement in statements() for action in statement["Action"]}
 
 
 def called():
@@ -85,11 +99,12 @@ def permissions_for(name):
     return {PERMISSION_OF.get(call, call) for call in calls}
 
 
-def test_the_policy_fits_a_role_and_a_managed_policy_fits_it():
-    document = roles.policy_json(permissions.notebook_statements(workshop(prefix="a" * 32, project="b" * 17)))
-    characters = len("".join(document.split()))  # IAM does not count white space
-    assert characters < 10_240 / 2, "a role's inline policies share 10,240 characters"
-    assert characters < 6_144, "what a managed policy may have, for a user"
+def test_the_policies_fit_a_role_and_a_managed_policy_fits_each():
+    longest = workshop(prefix="a" * 32, project="b" * 16)
+    documents = [roles.policy_json(of(longest)) for of in permissions.POLICIES.values()]
+    characters = [len("".join(document.split())) for document in documents]  # IAM does not count white space
+    assert sum(characters) < 10_240, "a role's inline policies share 10,240 characters"
+    assert max(characters) < 6_144, "what a managed policy may have, for a user"
 
 
 def test_every_call_in_helpers_and_notebooks_is_allowed():
@@ -128,20 +143,61 @@ def test_every_action_exists(action):
 
 
 def test_nothing_is_allowed_outside_of_the_workshop():
-    anywhere = ("List", "DescribeLogGroups")
-    for statement in permissions.notebook_statements(workshop(prefix="mine")):
+    anywhere = ("List", "DescribeLogGroups", "DescribeInstance", "DescribeSubnets")
+    for statement in statements(prefix="mine"):
         for resource in statement["Resource"]:
             if resource == "*":
                 assert all(action.partition(":")[2].startswith(anywhere) for action in statement["Action"])
+            elif "Condition" in statement and "PassRole" not in str(statement):
+                assert statement["Condition"] == {"StringEquals": {"aws:ResourceTag/workshop": ["mine"]}}
             else:
-                own = (":mine-", "/mine-", ROLE, permissions.MANAGED_RULE, "log-group:/aws/sagemaker/ProcessingJobs:")
+                own = (
+                    ":mine-",
+                    "/mine-",
+                    "/mine-*",
+                    ROLE,
+                    permissions.MANAGED_RULE,
+                    "log-group:/aws/sagemaker/ProcessingJobs:",
+                )
                 assert any(part in resource for part in own), resource
 
 
-def test_roles_can_be_handed_to_the_three_services_only():
-    (statement,) = [one for one in permissions.notebook_statements(workshop()) if "iam:PassRole" in one["Action"]]
-    services = statement["Condition"]["StringEquals"]["iam:PassedToService"]
-    assert sorted(services) == ["lambda.amazonaws.com", "sagemaker.amazonaws.com", "states.amazonaws.com"]
+def test_roles_can_be_handed_to_the_four_services_only():
+    passing = [one for one in statements() if "iam:PassRole" in one["Action"]]
+    services = [name for one in passing for name in one["Condition"]["StringEquals"]["iam:PassedToService"]]
+    assert sorted(services) == [f"{name}.amazonaws.com" for name in ("cloudformation", "lambda", "sagemaker", "states")]
+
+
+def test_a_policy_that_is_missing_is_attached_to_the_role():
+    decisions = in_turn(*({"EvaluationResults": [decision("implicitDeny")]},) * ASKED, {"EvaluationResults": []})
+    aws = Aws({"iam:SimulatePrincipalPolicy": decisions, "iam:PutRolePolicy": {}})
+    ensured = permissions.ensure_policy(aws.client("iam"), workshop(), "notebook-uploads", sleep=pytest.fail)
+    assert (ensured.name, ensured.created) == ("demo-exp-notebook-uploads", True)
+    (put,) = aws.asked("iam:PutRolePolicy")
+    assert put["RoleName"] == ROLE.rpartition("/")[2]
+    assert json.loads(put["PolicyDocument"])["Statement"] == permissions.upload_statements(workshop())
+
+
+def test_a_policy_that_is_there_is_left_as_it_is():
+    aws = Aws({"iam:SimulatePrincipalPolicy": {"EvaluationResults": []}})
+    assert not permissions.ensure_policy(aws.client("iam"), workshop(), "notebook-uploads").created
+
+
+@pytest.mark.parametrize("principal", [ROLE, f"arn:aws:iam::{ACCOUNT}:user/dana"])
+def test_who_may_not_change_itself_gets_the_policy_and_the_command_for_an_administrator(principal):
+    denied = {"EvaluationResults": [decision("implicitDeny")]}
+    aws = Aws({"iam:SimulatePrincipalPolicy": denied, "iam:PutRolePolicy": refuse("AccessDenied", status=403)})
+    with pytest.raises(permissions.PermissionsMissing) as problem:
+        permissions.ensure_policy(aws.client("iam"), workshop(role_arn=principal), "notebook-uploads")
+    for part in ("s3:CreateBucket on", '"Version": "2012-10-17"', "--policy-name demo-exp-notebook-uploads"):
+        assert part in str(problem.value)
+
+
+ASKED = sum(len(statement["Resource"]) for statement in permissions.upload_statements(workshop()))
+
+
+def decision(outcome):
+    return {"EvalActionName": "s3:CreateBucket", "EvalDecision": outcome, "EvalResourceName": "*"}
 
 
 def test_an_administrator_attaches_the_policy_to_a_role_inline():
