@@ -39,7 +39,7 @@ from helpers.planning.costs import usd_per_hour
 # ## What you will build
 #
 # A data scientist pushes code to a repository; the push runs an experiment as four jobs, and metrics come back. The MLOps
-# engineer builds it once, in notebook 02.
+# engineer builds it once, in notebook 02. Notebooks 06 and 07 build two neighbouring systems, started by an upload.
 #
 # ```mermaid
 # flowchart LR
@@ -63,6 +63,8 @@ from helpers.planning.costs import usd_per_hour
 # | [03 · Modularize the experiment](03_modularize_experiment.ipynb) | data scientist | the notebook as four scripts |
 # | [04 · Run experiments](04_run_experiments.ipynb) | data scientist | push, follow, compare, understand failures |
 # | [05 · Sweep and compare](05_sweep_and_compare.ipynb) | both | many variants from one push, nothing computed twice |
+# | [06 · Standardize on upload](06_standardize_on_upload.ipynb) | MLOps engineer | an upload starts a state machine |
+# | [07 · Run an EC2 worker on upload](07_ec2_worker_on_upload.ipynb) | MLOps engineer | uploads launch, watch and end instances |
 # | [99 · Clean up](99_clean_up.ipynb) | MLOps engineer | delete everything, and prove it |
 
 # %% [markdown]

@@ -493,4 +493,5 @@ print("nothing computed twice, nothing stopped by a failure, the same result on 
 # Left running: nothing. The bucket keeps some 15 MB for each different preprocessing, and less than a megabyte for each
 # variant.
 #
-# Next: [99 · Clean up](99_clean_up.ipynb) when you are done.
+# Next: [06 · Standardize on upload](06_standardize_on_upload.ipynb), another way to start a pipeline, or
+# [99 · Clean up](99_clean_up.ipynb) when you are done.

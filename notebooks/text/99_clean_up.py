@@ -30,24 +30,21 @@ import sys
 sys.path[:0] = [".."]  # the project's folder, for `helpers`
 import boto3
 
-from helpers import cleanup, connect, permissions, roles
+from helpers import cleanup, connect, permissions
 
 workshop = connect()
 
 # %% [markdown]
 # ## Permissions
 #
-# Looking for things and deleting them needs the permissions of notebook 02, step 0. If this role gave them back
-# before, it takes them once more.
+# Looking for things and deleting them needs the policies of notebooks 02 and 06. If this role gave them back before, or
+# never had them, it takes them now.
 
 # %%
 iam = boto3.client("iam")
-statements = permissions.notebook_statements(workshop)
-if roles.find_missing_actions(iam, workshop.role_arn, statements):
-    role, policy = workshop.role_arn.rpartition("/")[2], workshop.name("notebook")
-    iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=roles.policy_json(statements))
-missing = roles.wait_for_actions(iam, workshop.role_arn, statements)
-print("missing:", *missing or ["nothing"])
+for policy in permissions.POLICIES:
+    permissions.ensure_policy(iam, workshop, policy)
+print("missing: nothing")
 
 # %% [markdown]
 # ## What is there
@@ -64,9 +61,10 @@ for kind in dict.fromkeys(resource.kind for resource in found):
 # %% [markdown]
 # ## Delete it
 #
-# First the repository and your clone of it, so that no push starts anything; then the state machines with their running
-# executions, their rule, the function and the roles; then logs; the bucket last, with every version of every object.
-# Everything in the bucket is lost: the data set can be fetched again, the runs cannot.
+# First the repository and your clone of it, so that no push starts anything; then the stack of notebook 07, with its
+# instances and all else that it made; the state machines with their running executions, their rule, the functions and
+# the roles; then logs; the buckets last, with every version of every object. Everything in them is lost: the data set
+# can be fetched again, the runs cannot.
 
 # %%
 for resource in found:
@@ -86,11 +84,11 @@ left = cleanup.wait_until_gone(workshop)
 print("left:", *left or ["nothing"])
 
 # %% [markdown]
-# Last of all the notebook gives back its own permissions, those of notebook 02, step 0.
+# Last of all the notebook gives back its own permissions.
 
 # %%
-taken = cleanup.delete_notebook_policy(workshop)
-print("the notebook's policy:", "deleted" if taken else "was not there")
+taken = cleanup.delete_notebook_policies(workshop)
+print("the notebook's policies:", "deleted" if taken else "were not there")
 
 # %% [markdown]
 # ## Check yourself
@@ -106,7 +104,7 @@ print("nothing is left")
 #
 # <details><summary>Solution</summary>
 #
-# No. It looks for one bucket, by its full name, and deletes it only if it carries the tag `workshop` with your prefix.
+# No. It looks for its buckets by their full names, and deletes one only if it carries the tag `workshop` with your prefix.
 # A role `demo-exp-mine` without the tag would have been listed, and left alone.
 #
 # </details>
