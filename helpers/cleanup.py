@@ -326,10 +326,12 @@ def _ignore_absent(call: Callable[[], Any]) -> None:
     try:
         call()
     except ClientError as error:
-        if error.response["Error"]["Code"] not in _ABSENT:
+        told = error.response["Error"]
+        if told["Code"] not in _ABSENT and not (told["Code"] == "ValidationError" and _NO_STACK in told["Message"]):
             raise
 
 
+_NO_STACK = "does not exist"  # CloudFormation has no code of its own for it
 _ABSENT = ("ResourceNotFoundException", "StateMachineDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue")
 
 # In the order of deletion: what starts things first, then what they use, logs after their writers.

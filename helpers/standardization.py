@@ -271,20 +271,24 @@ def wait_for_executions(
 
     Shows how many have. Raises TimeoutError after ``seconds``.
     """
-    shown = display(Markdown(f"0 of {count} executions have ended"), display_id=True)
+    heading = Markdown("Executions:")
+    shown = display(heading, display_id=True)
     waited, every = 0.0, 0.2
     while True:
         new = _new_executions(states, machine_arn, known)
         ended = sum(status in FINAL for status in new.values())
-        if shown is not None:
-            shown.update(Markdown(f"{ended} of {max(count, len(new))} executions have ended"))
         if ended >= count and ended == len(new):
-            return list(new)[::-1]
+            break
         if waited >= seconds:
             raise TimeoutError(f"{ended} executions have ended within {seconds:g} seconds, not {count}")
+        if shown is not None:
+            shown.update(Markdown(f"{ended} of {max(count, len(new))} executions have ended"))
         sleep(every)
         waited += every
         every = min(every * 1.5, 5)  # often at first; AWS limits the rate of calls
+    if shown is not None:
+        shown.update(heading)  # what stays is the same at every run: nbval compares it
+    return list(new)[::-1]
 
 
 def _new_executions(states: Any, machine_arn: str, known: Collection[str]) -> dict[str, str]:

@@ -270,6 +270,8 @@ def test_the_log_group_that_jobs_share_goes_only_when_it_is_empty(account, rest)
             },
         ),
         ("repository", {"codecommit:DeleteRepository": {}}),
+        ("stack", {"cloudformation:ListStackResources": refuse("ValidationError", "Stack with id s does not exist")}),
+        ("queue", {"sqs:GetQueueUrl": refuse("AWS.SimpleQueueService.NonExistentQueue")}),
     ],
 )
 def test_what_is_gone_already_is_no_error(account, kind, calls):
