@@ -116,5 +116,6 @@ def test_an_object_that_cannot_be_deleted_is_named():
 
 
 def test_deleting_a_bucket_that_is_gone_is_no_error():
-    aws = Aws({"s3:ListObjectVersions": refuse("NoSuchBucket", status=404)})
+    gone = refuse("NoSuchBucket", status=404)
+    aws = Aws({"s3:ListObjectVersions": gone, "s3:DeleteBucket": gone})
     assert storage.delete_bucket(aws.client("s3"), NAME) == 0
