@@ -171,6 +171,18 @@ def test_the_machines_role_must_be_allowed_to_invoke_the_function(lab: Lab) -> N
         assert "lambda:InvokeFunction" in execution["cause"]
 
 
+def test_a_function_that_is_only_to_be_told_is_refused_by_name(lab: Lab) -> None:
+    function = make_function(lab, "def handler(event, context):\n    return event\n")
+    role = lab.embedded.make_role([allow("lambda:InvokeFunction", function)], service="states.amazonaws.com")
+    task = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "End": True}
+    task["Parameters"] = {"FunctionName": function, "InvocationType": "Event"}
+    execution = lab.run({"call": task}, role=role)
+    assert (execution["error"], execution["cause"]) == (
+        "States.Runtime",
+        "the embedded AWS does not run lambda:invoke as Event",
+    )
+
+
 def make_function(lab: Lab, source: str) -> str:
     role = lab.embedded.make_role([], service="lambda.amazonaws.com")
     settings = function_settings(f"states-{uuid.uuid4().hex[:8]}", role, source)
