@@ -55,6 +55,16 @@ def test_the_dispatcher_reaches_its_runs_and_nothing_else(embedded: Any, worksho
     assert is_denied(client("logs").create_log_group, "logs:CreateLogGroup", logGroupName=f"{group}-2")
 
 
+def test_only_who_may_list_a_bucket_is_told_that_an_object_is_not_there(embedded: Any, workshop: Workshop) -> None:
+    bucket = f"arn:aws:s3:::{workshop.bucket}"
+    s3 = acting(embedded, allow("s3:GetObject", f"{bucket}/*"))("s3")
+    assert is_denied(s3.get_object, "s3:ListBucket", Bucket=workshop.bucket, Key="runs/none")
+    assert refused(lambda: s3.head_object(Bucket=workshop.bucket, Key="runs/none"))[0] == "403"
+    s3 = acting(embedded, allow("s3:GetObject", f"{bucket}/*"), allow("s3:ListBucket", bucket))("s3")
+    assert refused(lambda: s3.get_object(Bucket=workshop.bucket, Key="runs/none"))[0] == "NoSuchKey"
+    assert refused(lambda: s3.head_object(Bucket=workshop.bucket, Key="runs/none"))[0] == "404"
+
+
 def _group(embedded: Any, group: str) -> bool:
     return bool(embedded.client("logs").describe_log_groups(logGroupNamePrefix=group)["logGroups"])
 

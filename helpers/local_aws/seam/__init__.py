@@ -18,6 +18,7 @@ from helpers.local_aws.seam.identity import Identity
 from helpers.local_aws.seam.instances import InstanceProfiles
 from helpers.local_aws.seam.messaging import Messaging
 from helpers.local_aws.seam.notifications import NotificationHooks
+from helpers.local_aws.seam.objects import ObjectHooks
 from helpers.local_aws.seam.schedules import Schedules
 from helpers.local_aws.seam.stacks import StackCredentials
 from helpers.local_aws.seam.tables import Tables
@@ -47,6 +48,7 @@ class Seam:
     def install(self, functions: Functions, processing: ProcessingTasks) -> None:
         """Run functions in our workers, and processing jobs as tasks of executions."""
         self._functions.install(functions)
+        ObjectHooks(self._ministack, self.identity).install()
         NotificationHooks(self._site, self._ministack, self.identity, self._functions).install()
         Messaging(self._ministack, self.invoke_for).install()
         Tables(self._ministack).install()

@@ -114,6 +114,10 @@ class Identity:
     def _session_arn(self, role_arn: str, session_name: str) -> str:
         return f"arn:aws:sts::{self.site.account_id}:assumed-role/{role_arn.rpartition('/')[2]}/{session_name}"
 
+    def has_requester(self) -> bool:
+        """Tell whether a request is being served, and not work of the embedded AWS itself."""
+        return bool(self._requester.get())
+
     def require_of_requester(self, *permissions: Permission) -> None:
         """Ask for more permissions of whoever made the request that is being served. Raises AwsError."""
         key = self._requester.get()
