@@ -47,7 +47,8 @@ def _parts(request: Json) -> Iterator[tuple[str, Json]]:
         yield _bare(table), request
     for name, batch in batches.items() if isinstance(batches, dict) else ():
         if isinstance(batch, dict):  # of BatchGetItem
-            for key in batch.get("Keys") or []:
+            keys = batch.get("Keys")
+            for key in keys if isinstance(keys, list) else []:
                 yield _bare(name), {**batch, "Key": key}
         for write in batch if isinstance(batch, list) else []:
             for part in write.values() if isinstance(write, dict) else ():
@@ -63,13 +64,15 @@ def _leading(request: Json, key: str) -> Iterator[str]:
         item = request.get(member)
         if isinstance(item, dict) and key in item:
             yield _text(item[key])
-    condition = (request.get("KeyConditions") or {}).get(key)
+    condition = _mapping(request, "KeyConditions").get(key)
     if isinstance(condition, dict):
-        yield from (_text(value) for value in condition.get("AttributeValueList") or [])
+        listed = condition.get("AttributeValueList")
+        yield from (_text(value) for value in listed) if isinstance(listed, list) else ()
     names, values = _mapping(request, "ExpressionAttributeNames"), _mapping(request, "ExpressionAttributeValues")
-    for name, value in re.findall(r"(#?\w+)\s*=\s*(:\w+)", str(request.get("KeyConditionExpression") or "")):
-        if names.get(name, name) == key and value in values:
-            yield _text(values[value])
+    for one, other in re.findall(r"([#:]?\w+)\s*=\s*([#:]?\w+)", str(request.get("KeyConditionExpression") or "")):
+        for name, value in ((one, other), (other, one)):
+            if names.get(name, name) == key and value in values:
+                yield _text(values[value])
 
 
 def _text(value: Any) -> str:

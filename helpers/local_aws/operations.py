@@ -4,10 +4,11 @@ Of a service with a list here only what is listed is served: ministack also has 
 that it merely pretends to carry out, or with which one service acts on another unasked.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 from helpers.local_aws.authorization import Request
-from helpers.local_aws.wire import AwsError
+from helpers.local_aws.wire import AwsError, service_model
 
 # Operations of the other services that make one service act on another, or on an address outside,
 # where ministack asks nobody for permission (API destinations reach the internet).
@@ -81,11 +82,57 @@ def not_supported(what: str) -> AwsError:
     return AwsError("NotImplemented", f"the embedded AWS does not support {what}", 501)
 
 
+# botocore's models of the services whose resources are read from parameters.
+_MODELS = {"states": "stepfunctions"} | {name: name for name in ("dynamodb", "events", "logs", "sqs", "ssm")}
+_FORM_MODELS = ("iam", "sns", "sts")
+_QUEUE_URL = re.compile(r"(https?://[^/?#\s]+/\d{12}/)?[A-Za-z0-9_-]+(\.fifo)?/?")
+
+
 def require_supported(request: Request) -> None:
-    """Raise AwsError (NotImplemented) for a parameter that would not be carried out."""
+    """Raise AwsError for parameters that would not be carried out, or that IAM could be asked wrongly about."""
+    _require_known(request)
+    if request.service == "sqs":
+        _queue_url(request)
+    elif request.service == "sns":
+        _one_resource(request, "InvalidParameter", [n for n in ("TopicArn", "TargetArn") if request.param(n)])
+    elif request.service == "logs":
+        groups = [name for name in ("logGroupName", "logGroupIdentifier") if name in request.json]
+        _one_resource(request, "InvalidParameterException", groups)
     check = _CHECKS.get((request.service, request.operation))
     if check:
         check(request)
+
+
+def _require_known(request: Request) -> None:
+    """Refuse parameters that the operation does not have.
+
+    Permissions are asked for the resource that a parameter names: one that the
+    operation itself does not look at would let the request reach another resource.
+    """
+    form = request.service in _FORM_MODELS
+    if not form and request.service not in _MODELS:
+        return
+    model = service_model(request.service if form else _MODELS[request.service])
+    if request.operation not in model.operation_names:
+        return
+    shape = model.operation_model(request.operation).input_shape
+    members = shape.members if shape else {}
+    known = {member.serialization.get("name", name) for name, member in members.items()} if form else set(members)
+    given = {name.partition(".")[0] for name in request.params} - {"Action", "Version"} if form else set(request.json)
+    for name in sorted(given - known):
+        raise AwsError("ValidationError" if form else "ValidationException",
+                       f"{request.operation} has no parameter {name:.100}")  # fmt: skip
+
+
+def _queue_url(request: Request) -> None:
+    url = request.json.get("QueueUrl", "q")
+    if not isinstance(url, str) or not _QUEUE_URL.fullmatch(url):
+        raise AwsError("InvalidAddress", f"The address {url!s:.200} is not valid for this endpoint.", 404)
+
+
+def _one_resource(request: Request, code: str, given: Sequence[str]) -> None:
+    if len(given) > 1:
+        raise AwsError(code, f"{request.operation}: {' and '.join(given)} cannot both be given")
 
 
 def _table(request: Request) -> None:
@@ -106,6 +153,9 @@ def _rule(request: Request) -> None:
 def _targets(request: Request) -> None:
     targets = request.json.get("Targets")
     for target in targets if isinstance(targets, list) else []:
+        texts = isinstance(target, dict) and all(isinstance(target.get(name, ""), str) for name in ("Arn", "Input"))
+        if not texts or not isinstance(target.get("Id"), str) or "Arn" not in target:
+            raise AwsError("ValidationException", "Parameter Targets is not valid: each has the texts Id and Arn.")
         parts = str(target.get("Arn", "")).split(":")
         if len(parts) > 2 and parts[2] != "lambda":
             raise not_supported(f"events:PutTargets with a target of the service {parts[2]!r}, only of 'lambda'")

@@ -18,6 +18,7 @@ _MONTHS = {
 _DAYS = {"SUN": 1, "MON": 2, "TUE": 3, "WED": 4, "THU": 5, "FRI": 6, "SAT": 7}
 _MINUTE, _DAY = dt.timedelta(minutes=1), dt.timedelta(days=1)
 _LAST_YEAR = 2199
+_LONGEST = 256  # characters of an expression
 
 
 class NotASchedule(ValueError):
@@ -31,9 +32,12 @@ class Rate:
     seconds: int
 
     def next(self, after: dt.datetime, since: dt.datetime) -> dt.datetime | None:
-        """Return the first time after ``after``."""
+        """Return the first time after ``after``, or None where no calendar has it."""
         passed = max(0, int((after - since).total_seconds() // self.seconds))
-        return since + dt.timedelta(seconds=self.seconds * (passed + 1))
+        try:
+            return since + dt.timedelta(seconds=self.seconds * (passed + 1))
+        except OverflowError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,9 @@ class Cron:
 @lru_cache(256)
 def parse(expression: str) -> Rate | Cron:
     """Read a ScheduleExpression. Raises NotASchedule."""
-    if found := re.fullmatch(r"rate\((\d+) (minute|hour|day)(s?)\)", expression):
+    if len(expression) > _LONGEST:
+        raise NotASchedule(f"{expression:.{_LONGEST}}…")
+    if found := re.fullmatch(r"rate\(([0-9]+) (minute|hour|day)(s?)\)", expression):
         count, unit, plural = int(found[1]), found[2], found[3]
         if count < 1 or (count == 1) == bool(plural):
             raise NotASchedule(expression)
@@ -96,7 +102,7 @@ def _numbers(field: str, least: int, most: int, names: Mapping[str, int] | None 
     found: set[int] = set()
     for part in field.upper().split(","):
         span, slash, step = part.partition("/")
-        if slash and not step.isdecimal():
+        if slash and not (step.isascii() and step.isdecimal()):
             raise NotASchedule(field)
         first, dash, last = (str(least), "-", str(most)) if span == "*" else span.partition("-")
         low = _number(first, names)
@@ -110,7 +116,7 @@ def _numbers(field: str, least: int, most: int, names: Mapping[str, int] | None 
 def _number(text: str, names: Mapping[str, int] | None) -> int:
     if names and text in names:
         return names[text]
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal()):
         raise NotASchedule(text)
     return int(text)
 

@@ -289,7 +289,8 @@ def require_form(service: str, scope: Scope, headers: Mapping[str, str]) -> None
     if service in PATHS:
         fits = PATHS[service].fullmatch(path) and target is None and method != "OPTIONS"
     else:
-        fits = path == "/" and method == "POST"
+        # Parameters in the query besides those in the body would leave open which of them IAM is asked about.
+        fits = path == "/" and method == "POST" and not scope["query_string"]
         if service in JSON_MODELS:
             prefix = service_model(JSON_MODELS[service]).metadata["targetPrefix"]
             fits = fits and target is not None and target.rpartition(".")[0] == prefix

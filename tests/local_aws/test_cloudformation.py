@@ -513,6 +513,21 @@ def test_a_template_in_s3_is_read_with_the_callers_permission(lab, embedded):
     assert (code, message.startswith("S3 error:")) == ("ValidationError", True)
 
 
+def test_a_service_role_reads_no_template_for_a_caller_who_may_not(lab, embedded):
+    bucket, name = f"test-{uuid.uuid4().hex[:12]}", lab.name()
+    s3 = embedded.client("s3")
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key="private", Body=b"precious: [secret\nx: y")
+    role = embedded.make_role([allow("sqs:* s3:GetObject")], service="cloudformation.amazonaws.com")
+    lab.create(queue(), name, RoleARN=role)
+    other = embedded.client("cloudformation", embedded.variables_of([allow("cloudformation:*")]))
+    url = f"https://{bucket}.s3.us-east-1.amazonaws.com/private"
+    _, message = refused(lambda: other.update_stack(StackName=name, TemplateURL=url))
+    assert message.startswith("S3 error:")
+    assert "secret" not in message
+    assert lab.delete(name) == "DELETE_COMPLETE"
+
+
 def test_a_stack_can_be_deleted_while_it_is_made(lab, embedded):
     name = lab.name()
     lab.cf.create_stack(StackName=name, TemplateBody=json.dumps(chain(40)))

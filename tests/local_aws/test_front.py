@@ -53,6 +53,15 @@ def identity(embedded: Any, *key: str) -> Any:
 # --- who is calling ---
 
 
+def test_parameters_come_in_the_body_alone(embedded: Any, host: str) -> None:
+    """Else IAM could be asked about the ones, and the others be served."""
+    form = {"Host": host, "Content-Type": "application/x-www-form-urlencoded"}
+    for service, body in (("sns", b"Action=ListTopics"), ("ec2", b"Action=DescribeVpcs"), ("iam", b"Action=ListUsers")):
+        headers = signed(embedded, "POST", "/?TopicArn=x", service=service, headers=form, body=body)
+        answer = send(embedded, "POST", "/?TopicArn=x", headers, body)
+        assert (answer.status, "UnknownOperationException" in answer.body) == (404, True)
+
+
 def test_an_unsigned_request_is_refused(embedded: Any, host: str, bucket: str) -> None:
     for target in ("/", "/?Action=ListUsers", f"/{bucket}/precious", "/2015-03-31/functions/"):
         answer = send(embedded, "GET", target, {"Host": host})

@@ -164,3 +164,24 @@ def test_a_package_that_is_not_a_zip_is_refused(embedded: Any) -> None:
     role = embedded.make_role([], service="lambda.amazonaws.com")
     settings = {**function_settings(f"lambda-{uuid.uuid4().hex[:8]}", role, SOURCE), "Code": {"ZipFile": b"not a zip"}}
     assert refused(lambda: embedded.client("lambda").create_function(**settings))[0] == "InvalidParameterValueException"
+
+
+def test_whoever_names_a_package_in_s3_must_be_allowed_to_read_it(embedded: Any) -> None:
+    role, bucket, name = (embedded.make_role([], service="lambda.amazonaws.com"), *(f"s3-{uuid.uuid4().hex[:8]}",) * 2)
+    embedded.client("s3").create_bucket(Bucket=bucket)
+    embedded.client("s3").put_object(Bucket=bucket, Key="code.zip", Body=package(SOURCE))
+    place = {"S3Bucket": bucket, "S3Key": "code.zip"}
+    settings = {**function_settings(name, role, SOURCE), "Code": place}
+    most = [allow("lambda:*"), allow("iam:PassRole", role)]
+    some = embedded.client("lambda", embedded.variables_of(most))
+    reading = allow("s3:GetObject", f"arn:aws:s3:::{bucket}/code.zip")
+    every = embedded.client("lambda", embedded.variables_of([*most, reading]))
+
+    def update(client: Any) -> Any:
+        return client.update_function_code(FunctionName=name, **place)
+
+    for call in (lambda: some.create_function(**settings), lambda: every.create_function(**settings) and update(some)):
+        code, message = refused(call)
+        assert code == "AccessDeniedException"
+        assert f"s3:GetObject on resource: arn:aws:s3:::{bucket}/code.zip" in message
+    assert update(every)["FunctionName"] == name

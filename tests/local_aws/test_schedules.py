@@ -67,6 +67,7 @@ def clock(embedded: Any) -> Clock:
 
 def test_schedules_fire_when_they_are_due_and_nothing_else_does(clock: Clock) -> None:
     made = dt.datetime.now(dt.UTC)
+    never = clock.rule("rate(999999999999999 days)", Input='"never"')  # which no date can say
     rate = clock.rule("rate(1 minute)")
     cron = clock.rule("cron(* * * * ? *)")
     given = clock.rule("cron(* * * * ? *)", Input=json.dumps({"what": "mine"}))
@@ -84,7 +85,7 @@ def test_schedules_fire_when_they_are_due_and_nothing_else_does(clock: Clock) ->
         return all(source in found for source in sources) and {"what": "mine"} in got
 
     eventually(all_fired, 75)
-    for rule in (rate, cron, given, *silent):
+    for rule in (never, rate, cron, given, *silent):
         clock.delete(rule)
     time.sleep(1)  # what was under way
     got += clock.received()

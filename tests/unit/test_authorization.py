@@ -286,6 +286,14 @@ def test_a_subscription_tells_its_protocol_and_endpoint():
             ["done"],
             ["state"],
         ),
+        (
+            "Query",
+            {"KeyConditionExpression": ":v = pk", "ExpressionAttributeValues": {":v": {"S": "a"}}},
+            ["a"],
+            ["pk"],
+        ),
+        ("Query", {"KeyConditions": [1]}, None, None),
+        ("BatchGetItem", {"RequestItems": {"t": {"Keys": 5}}}, None, None),
         ("Scan", {"ProjectionExpression": "a, b.c"}, None, ["a", "b"]),
         ("GetItem", {"Key": "nonsense", "ExpressionAttributeNames": 1}, None, None),
     ],
@@ -378,4 +386,54 @@ def test_parameters_that_would_not_be_carried_out_are_refused_by_name(request_, 
     ],
 )
 def test_what_is_carried_out_is_let_through(request_):
+    require_supported(request_)
+
+
+MINE, THEIRS = arn("states", "stateMachine:mine"), arn("states", "stateMachine:theirs")
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (made("states", "StartExecution", {"stateMachineArn": THEIRS, "resourceArn": MINE}), "ValidationException"),
+        (made("dynamodb", "GetItem", {"TableName": "theirs", "RequestItems": {"mine": {}}}), "ValidationException"),
+        (made("ssm", "GetParameters", {"Name": "/mine", "Names": ["/theirs"]}), "ValidationException"),
+        (made("ssm", "GetParametersByPath", {"Name": "/mine", "Path": "/theirs"}), "ValidationException"),
+        (made("events", "PutRule", {"Rule": "mine", "Name": "theirs"}), "ValidationException"),
+        (made("sqs", "CreateQueue", {"QueueUrl": "mine", "QueueName": "theirs"}), "ValidationException"),
+        (made("sqs", "ReceiveMessage", {"QueueUrl": "http://a/123456789012/theirs?/123456789012/mine"}),
+         "InvalidAddress"),
+        (made("sqs", "ReceiveMessage", {"QueueUrl": "http://a/123456789012/theirs#/123456789012/mine"}),
+         "InvalidAddress"),
+        (made("sqs", "ReceiveMessage", {"QueueUrl": ["theirs"]}), "InvalidAddress"),
+        (made("logs", "FilterLogEvents", {"logGroupName": "mine", "logGroupIdentifier": "theirs"}),
+         "InvalidParameterException"),
+        (made("sns", "Publish", TopicArn=arn("sns", "mine"), TargetArn=arn("sns", "theirs")), "InvalidParameter"),
+        (made("sns", "TagResource", TopicArn=arn("sns", "mine"), ResourceArn=arn("sns", "theirs")), "ValidationError"),
+        (made("iam", "DeleteRole", InstanceProfileName="mine", RoleName="theirs"), "ValidationError"),
+        (made("iam", "CreateAccessKey", RoleName="mine", UserName="theirs"), "ValidationError"),
+        (made("events", "PutTargets", {"Rule": "r", "Targets": [1]}), "ValidationException"),
+        (made("events", "PutTargets", {"Rule": "r", "Targets": [{"Id": ["a"], "Arn": FUNCTION}]}),
+         "ValidationException"),
+    ],
+)  # fmt: skip
+def test_a_request_cannot_name_one_resource_to_iam_and_reach_another(request_, code):
+    with pytest.raises(AwsError) as refused:
+        require_supported(request_)
+    assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        made("sqs", "ReceiveMessage", {"QueueUrl": "http://127.0.0.1:4566/123456789012/q.fifo", "WaitTimeSeconds": 1}),
+        made("sqs", "ListQueues", {}),
+        made("iam", "CreateRole", RoleName="r", **QUERY_TAGS),
+        made("iam", "AddRoleToInstanceProfile", RoleName="r", InstanceProfileName="p", Action="x", Version="y"),
+        made("sns", "PublishBatch", **{"TopicArn": "t", "PublishBatchRequestEntries.member.1.Id": "1"}),
+        made("sts", "GetCallerIdentity"),
+        made("logs", "FilterLogEvents", {"logGroupName": "g", "filterPattern": "x"}),
+    ],
+)
+def test_a_request_with_its_own_parameters_is_let_through(request_):
     require_supported(request_)

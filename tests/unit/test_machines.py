@@ -56,6 +56,27 @@ def test_a_script_runs_in_the_root_folder_with_what_cloud_init_gives(inside: Ins
     assert console[-1] == "user data: the script ended with exit code 3"
 
 
+def test_a_script_inherits_nothing_of_the_agent(inside: Inside) -> None:
+    """With its channel to the server a script could speak as the agent, or take what is meant for it."""
+    script = "exec python3 -c \"import os; print('open:', sorted(map(int, os.listdir('/proc/self/fd')))[:-1])\""
+    assert "open: [0, 1, 2]" in inside(lambda room: room.run(script)).splitlines()
+
+
+def test_what_ended_instances_have_printed_is_forgotten_in_the_end(
+    at_home: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("helpers.local_aws.ec2.machines.ENDED_CONSOLES", 2)
+
+    def act(room: Room) -> list[str]:
+        for name in ("i-1", "i-2", "i-3", "i-4"):
+            room.run("echo printed", name)
+            if name != "i-1":
+                room.machines.terminate(name)
+        return [name for name in ("i-1", "i-2", "i-3", "i-4") if room.machines.console(name)]
+
+    assert at_home(act) == ["i-1", "i-3", "i-4"]
+
+
 def test_the_path_begins_with_this_python(inside: Inside) -> None:
     first = os.path.dirname(sys.executable)
     assert f"\n{first}:" in inside(lambda room: room.run("echo $PATH"))

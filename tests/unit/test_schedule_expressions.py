@@ -35,6 +35,7 @@ def due(expression, count=3, after=MADE):
         ("cron(0 0 29 2 ? *)", ["2028-02-29 00:00:00", "2032-02-29 00:00:00", "2036-02-29 00:00:00"]),
         ("cron(0 10 1 jan ? 2027-2028)", ["2027-01-01 10:00:00", "2028-01-01 10:00:00"]),
         ("cron(0 10 1 1 ? 2020)", []),
+        ("rate(999999999999999 days)", []),
     ],
 )
 def test_when_a_schedule_is_due(expression, expected):
@@ -53,7 +54,8 @@ def test_a_rate_counts_from_when_the_rule_was_made_however_late_somebody_looks()
         "rate(1 minute) ", "at(2026-01-01T00:00:00)", "cron(* * * * *)", "cron(* * * * * *)", "cron(* * ? * ? *)",
         "cron(60 * * * ? *)", "cron(* 24 * * ? *)", "cron(* * 0 * ? *)", "cron(* * * 13 ? *)", "cron(* * ? * 8 *)",
         "cron(* * ? * MON#6 *)", "cron(*/0 * * * ? *)", "cron(5-1 * * * ? *)", "cron(a * * * ? *)",
-        "cron(0 0 32W * ? *)", "cron(0 0 ? * FRIDAY *)", "cron(0 0 * * ? 2500)",
+        "cron(0 0 32W * ? *)", "cron(0 0 ? * FRIDAY *)", "cron(0 0 * * ? 2500)", f"rate({'9' * 5000} days)",
+        "rate(\u0663 days)", "cron(0 0 \u0663 * ? *)", "cron(0/\u0663 0 * * ? *)",
     ],
 )  # fmt: skip
 def test_what_is_no_schedule_is_refused(expression):

@@ -53,6 +53,8 @@ def test_a_form_becomes_parameters():
         ({}, "InvalidAction"),
         ({"Action": "CreateStack", "Name": "x"}, "ValidationError"),
         ({"Action": "CreateStack", "TimeoutInMinutes": "soon"}, "MalformedInput"),
+        ({"Action": "CreateStack", "TimeoutInMinutes": "\u00b2"}, "MalformedInput"),
+        ({"Action": "CreateStack", "TimeoutInMinutes": "--5"}, "MalformedInput"),
         ({"Action": "CreateStack", "Tags.member.x.Key": "k"}, "MalformedInput"),
         ({"Action": "CreateStack", "Tags.member.1": "k"}, "MalformedInput"),
         ({"Action": "CreateStack", "StackName.a": "k"}, "MalformedInput"),
@@ -65,13 +67,13 @@ def test_a_form_that_the_service_does_not_take_is_refused(form, code):
 
 
 def test_an_answer_is_xml_that_any_text_survives():
-    text = "a<b>&\"'\r\nü\x00"
+    text = "a<b>&\"'\r\nü\x00\ud800"
     body = query.write(MODEL, "DescribeStackEvents", {"StackEvents": [
         {"StackId": "i", "EventId": "e", "StackName": text, "Timestamp": 0.5, "ResourceStatusReason": None}
     ]})  # fmt: skip
     space = {"c": MODEL.metadata["xmlNamespace"]}
     event = ET.fromstring(body).find(".//c:StackEvents/c:member", space)  # noqa: S314 -- our own bytes
-    assert event.find("c:StackName", space).text == text.replace("\x00", "")
+    assert event.find("c:StackName", space).text == text.removesuffix("\x00\ud800")
     assert event.find("c:Timestamp", space).text == "1970-01-01T00:00:00.500Z"
     assert event.find("c:ResourceStatusReason", space) is None
 

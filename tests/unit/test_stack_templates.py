@@ -52,6 +52,10 @@ Resources:
         ("[" * 5000, "not well-formed"),
         ("{" * 5000, "not well-formed"),
         ("just text", "unsupported structure"),
+        ('{"Description": "\\ud800", "Resources": {"A": {"Type": "AWS::SQS::Queue"}}}', "not well-formed"),
+        ('{"Resources": {"A": {"Type": "AWS::SQS::Queue", "Metadata": NaN}}}', "not well-formed"),
+        ("Resources: {A: {Type: x, Metadata: !!set {a, b}}}\n", "not well-formed"),
+        ("Resources: {A: {Type: x, Metadata: !!binary aGVsbG8=}}\n", "not well-formed"),
         ("{}", "At least one Resources member must be defined"),
     ],
 )
@@ -97,7 +101,9 @@ def test_a_required_property_that_is_missing_is_named():
     [
         (resources(A=QUEUE | {"Properties": {"QueueName": {"Ref": "B"}}}), "Unresolved resource dependencies [B]"),
         (resources(A=QUEUE | {"DependsOn": "B"}), "Unresolved resource dependencies [B]"),
+        (resources(A=QUEUE | {"DependsOn": {"B": 1}}), "DependsOn of resource A must be text or a list of texts"),
         (resources(A=QUEUE | {"Condition": "C"}), "Unresolved condition dependency C"),
+        (resources(A=QUEUE | {"Condition": ["C"]}), "Unresolved condition dependency ['C']"),
         (
             resources(A=QUEUE, B=QUEUE | {"Properties": {"QueueName": {"Fn::GetAtt": ["A", "Url"]}}}),
             "resource A does not support attribute type Url in Fn::GetAtt",
@@ -110,7 +116,12 @@ def test_a_required_property_that_is_missing_is_named():
         ),
         (resources(A=QUEUE | {"Typ": 1}), "Invalid template resource property 'Typ'"),
         ({**resources(A=QUEUE), "Outputs": {"O": {"Value": {"Ref": "Z"}}}}, "[Z] in the Outputs block"),
+        ({**resources(A=QUEUE), "Outputs": {"O": {"Value": "x", "Export": ["x"]}}}, "Output O is malformed"),
         ({**resources(A=QUEUE), "Parameters": {"P": {"Type": "Text"}}}, "Unrecognized parameter type: Text"),
+        (
+            {**resources(A=QUEUE), "Parameters": {"P": {"Type": "String", "AllowedValues": 5}}},
+            "AllowedValues of parameter P must be a list",
+        ),
         ({**resources(A=QUEUE), "Other": {}}, "Invalid template property or properties [Other]"),
         (resources(A=QUEUE | {"DeletionPolicy": "Keep"}), "it must be one of Delete, Retain, RetainExceptOnCreate"),
         ({"Resources": {f"Q{n}": QUEUE for n in range(501)}}, "Number of resources, 501, is greater"),

@@ -29,7 +29,8 @@ def check(template: Template) -> None:
         _check_resource(name, resource, template)
     for name, output in template.outputs.items():
         strange = sorted(set(output) - {"Value", "Description", "Export", "Condition"})
-        if strange or "Value" not in output:
+        export = output.get("Export", {"Name": ""})
+        if strange or "Value" not in output or not isinstance(export, dict) or set(export) != {"Name"}:
             raise invalid(f"Template format error: Output {name} is malformed.")
         _check_references(output, template, "Outputs")
         _check_condition(output.get("Condition"), template, "Outputs")
@@ -97,6 +98,8 @@ def _check_resource(name: str, resource: Mapping[str, Any], template: Template) 
                           f"{', '.join(allowed)}")  # fmt: skip
     _check_condition(resource.get("Condition"), template, "Resources")
     wanted = resource.get("DependsOn", [])
+    if not isinstance(wanted, str) and not (isinstance(wanted, list) and all(isinstance(item, str) for item in wanted)):
+        raise invalid(f"Template format error: DependsOn of resource {name} must be text or a list of texts.")
     for other in [wanted] if isinstance(wanted, str) else wanted:
         if other not in template.resources:
             raise _unresolved(str(other), "Resources")
@@ -120,7 +123,7 @@ def failed_validation(name: str, kind: str, problem: str) -> Exception:
 
 
 def _check_condition(condition: Any, template: Template, block: str) -> None:
-    if condition is not None and condition not in template.conditions:
+    if condition is not None and (not isinstance(condition, str) or condition not in template.conditions):
         raise invalid(f"Template format error: Unresolved condition dependency {condition} in the {block} block")
 
 

@@ -47,6 +47,9 @@ def check(template: Template) -> None:
         unknown = sorted(set(declared) - _KEYS)
         if unknown:
             raise invalid(f"Invalid template parameter property '{unknown[0]}'")
+        allowed = declared.get("AllowedValues", [])
+        if not isinstance(allowed, list) or not all(isinstance(item, str | int | float) for item in allowed):
+            raise invalid(f"Template format error: AllowedValues of parameter {name} must be a list of texts.")
         kind = declared.get("Type")
         if not isinstance(kind, str):
             raise invalid(f"Template format error: Every Parameters object must contain a Type: {name}.")

@@ -1,6 +1,7 @@
 """AWS's Query protocol: a form in, XML out, both as botocore's model of the service has them."""
 
 import datetime as dt
+import re
 import uuid
 from typing import Any
 from urllib.parse import parse_qsl
@@ -12,6 +13,7 @@ from helpers.local_aws.wire import AwsError, Params
 
 _MOST_MEMBERS = 20_000  # form fields of one request
 _WORDS = {"true": True, "false": False}
+_UNSENDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def read(model: ServiceModel, body: bytes) -> tuple[str, Params]:
@@ -77,7 +79,7 @@ def _value(shape: Shape, tree: Any, path: str) -> Any:
 def _scalar(shape: Shape, text: str, path: str) -> Any:
     if shape.type_name == "boolean" and text.lower() in _WORDS:
         return _WORDS[text.lower()]
-    if shape.type_name in ("integer", "long") and text.lstrip("-").isdigit():
+    if shape.type_name in ("integer", "long") and re.fullmatch("-?[0-9]{1,18}", text):
         return int(text)
     if shape.type_name == "string":
         return text
@@ -108,8 +110,7 @@ def _text(shape: Shape, value: Any) -> str:
 
 def _escaped(text: str) -> str:
     """Escape text for XML 1.0, which has no control characters; a carriage return would be read as a line feed."""
-    kept = "".join(c for c in text if c in "\t\n\r" or (c >= " " and c not in "\ufffe\uffff"))
-    return escape(kept, {"\r": "&#13;"})
+    return escape(_UNSENDABLE.sub("", text), {"\r": "&#13;"})
 
 
 def _join(path: str, name: str) -> str:

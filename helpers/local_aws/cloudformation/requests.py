@@ -1,6 +1,7 @@
 """What requests ask for: which of their parameters are carried out, and what those mean."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -36,8 +37,8 @@ _BUCKET_HOST = re.compile(r"([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])\.s3[.-](?:[a-z0-9
 _S3_HOST = re.compile(r"s3[.-](?:[a-z0-9-]+\.)?amazonaws\.com")
 
 
-def body_of(params: Params, session: Session, former: str) -> str:
-    """Return the template that a request gives, names, or keeps. Raises AwsError."""
+def body_of(params: Params, reader: Callable[[], Session], endpoint: str, former: str) -> str:
+    """Return the template that a request gives, names, or keeps; ``reader`` reads a named one. Raises AwsError."""
     given = [name for name in ("TemplateBody", "TemplateURL") if params.get(name)]
     previous = params.get("UsePreviousTemplate", False)
     if len(given) + bool(previous) != 1:
@@ -51,7 +52,8 @@ def body_of(params: Params, session: Session, former: str) -> str:
             raise invalid("1 validation error detected: Value at 'templateBody' failed to satisfy constraint: Member "
                           f"must have length less than or equal to {BODY_LIMIT}")  # fmt: skip
         return params["TemplateBody"]
-    return session.object_text(*_place(params["TemplateURL"], session.endpoint))
+    bucket, key = _place(params["TemplateURL"], endpoint)
+    return reader().object_text(bucket, key)
 
 
 def _place(url: str, endpoint: str) -> tuple[str, str]:

@@ -113,7 +113,7 @@ class CloudFormation(Reading):
             raise AwsError("AlreadyExistsException", f"Stack [{params['StackName']}] already exists")
         session = self._session(params.get("RoleARN"), caller)
         with _closing_on_error(session):
-            template = self._template(params, session, None)
+            template = self._template(params, caller, None)
             requests.require_capabilities(template, params)
             failing = requests.failing(params)
             stack = self._new_stack(params)
@@ -132,7 +132,7 @@ class CloudFormation(Reading):
         status = _updatable(stack)
         session = self._session(params.get("RoleARN") or stack.data["role"], caller)
         with _closing_on_error(session):
-            template = self._template(params, session, stack)
+            template = self._template(params, caller, stack)
             requests.require_capabilities(template, params)
             failing = requests.failing(params)
             target = self._target(session, stack, template, params, stack.data["parameters"])
@@ -229,7 +229,7 @@ class CloudFormation(Reading):
         changesets.require_type(stack, kind, params["StackName"])
         session = self._session(params.get("RoleARN") or (stack.data["role"] if stack else ""), caller)
         with contextlib.closing(session):
-            template = self._template(params, session, stack)
+            template = self._template(params, caller, stack)
             requests.require_capabilities(template, params)
             new = stack is None
             stack = stack or self._new_stack(params)
@@ -331,16 +331,22 @@ class CloudFormation(Reading):
         arn = self.site.arn("cloudformation", f"stack/{params['StackName']}/{uuid.uuid4()}")
         return self.stacks.blank(arn, params.get("RoleARN") or "")
 
-    def _template(self, params: Params, session: Session, stack: Stack | None) -> Template:
-        template = parse(requests.body_of(params, session, stack.data["template"] if stack else ""))
+    def _template(self, params: Params, caller: Caller, stack: Stack | None) -> Template:
+        # Read as whoever asks: what a service role may read is not the caller's to see.
+        with contextlib.ExitStack() as opened:
+
+            def own() -> Session:
+                return opened.enter_context(contextlib.closing(self._session(None, caller)))
+
+            body = requests.body_of(params, own, self.site.endpoint_url, stack.data["template"] if stack else "")
+        template = parse(body)
         checks.check(template)
         return template
 
     def _read_template(self, params: Params, stack: Stack | None, caller: Caller) -> Template:
         if stack is not None:
             return parse(stack.data["template"])
-        with contextlib.closing(self._session(None, caller)) as session:
-            return self._template(params, session, None)
+        return self._template(params, caller, None)
 
     def _target(
         self, session: Session, stack: Stack, template: Template, params: Params, kept: Mapping[str, Data]

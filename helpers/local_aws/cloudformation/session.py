@@ -58,11 +58,6 @@ class Session:
         )
         self._clients: dict[str, Any] = {}
 
-    @property
-    def endpoint(self) -> str:
-        """Where the calls go."""
-        return self._site.endpoint_url
-
     def client(self, service: str) -> Any:
         """Return the client of a service; safe to call from several threads."""
         with self._lock:

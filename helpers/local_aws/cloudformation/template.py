@@ -114,7 +114,9 @@ def parse(body: str) -> Template:
             document = json.loads(body, object_pairs_hook=_unique)
         else:
             document = yaml.load(body, Loader=_Loader)  # noqa: S506 -- a subclass of SafeLoader
-    except (ValueError, yaml.YAMLError) as error:
+        # What JSON cannot say (sets, bytes, NaN, half a character) could neither be kept nor shown.
+        json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, TypeError, yaml.YAMLError) as error:
         text = " ".join(str(error).split())
         raise invalid(f"Template format error: the template is not well-formed. {text}") from None
     except RecursionError:

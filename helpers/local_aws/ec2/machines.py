@@ -23,6 +23,7 @@ from helpers.local_aws.workers.instance import DOORS, SHUTDOWN
 __all__ = ["SHUTDOWN", "Launch", "Machines"]
 
 CONSOLE_BYTES = 64 * 1024
+ENDED_CONSOLES = 256  # of instances that have ended: the latest
 _CONNECTIONS = 256  # to the metadata service of one instance at once
 _END_SECONDS = 10.0  # for an instance to end by itself when it is told to
 _TERMINATE = {"event": "terminate"}
@@ -94,7 +95,7 @@ class Machines:
             machine.terminate()
 
     def console(self, instance_id: str) -> bytes:
-        """Return the last 64 KB that user data has printed, also after the end; b"" for an unknown id."""
+        """Return the last 64 KB that user data has printed, for a while after the end too; b"" for an unknown id."""
         with self._lock:
             console = self._consoles.get(instance_id)
         return console.read() if console else b""
@@ -137,6 +138,9 @@ class Machines:
         shutil.rmtree(self._scratch / name, ignore_errors=True)
         with self._lock:
             del self._machines[name]
+            ended = [each for each in self._consoles if each not in self._machines]
+            for each in ended[:-ENDED_CONSOLES]:
+                del self._consoles[each]
         machine.gone.set()
 
 

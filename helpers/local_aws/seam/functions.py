@@ -56,6 +56,7 @@ class FunctionHooks:
 
         lambdas._execute_function_dispatch = dispatch
         lambdas._create_function = guarded(self._check_creation, lambdas._create_function)
+        lambdas._update_code = guarded(self._check_code, lambdas._update_code, position=1)
         lambdas._update_config = guarded(self._check_settings, lambdas._update_config, position=1)
         self._install_invocations()
 
@@ -90,9 +91,16 @@ class FunctionHooks:
 
     def _check_creation(self, data: dict) -> None:
         self._check_settings(data)
+        self._check_code(data.get("Code") or {})
         if data.get("Tags"):
             arn = self._site.arn("lambda", f"function:{data.get('FunctionName')}")
             self._identity.require_of_requester(Permission("lambda:TagResource", arn))
+
+    def _check_code(self, code: dict) -> None:
+        """Lambda fetches a package as whoever names it."""
+        if code.get("S3Bucket") and code.get("S3Key"):
+            action = "s3:GetObjectVersion" if code.get("S3ObjectVersion") else "s3:GetObject"
+            self._identity.require_of_requester(Permission(action, f"arn:aws:s3:::{code['S3Bucket']}/{code['S3Key']}"))
 
     def _check_settings(self, data: dict) -> None:
         if (data.get("DeadLetterConfig") or {}).get("TargetArn"):

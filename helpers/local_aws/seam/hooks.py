@@ -39,7 +39,7 @@ HOOKS = {
     ],
     "ministack.services.lambda_svc": [
         "_create_function", "_execute_function", "_execute_function_dispatch", "_get_base_func_record_for_ref",
-        "_get_func_record_for_ref", "_invoke", "_update_config", "invoke_async_with_retry",
+        "_get_func_record_for_ref", "_invoke", "_update_code", "_update_config", "invoke_async_with_retry",
     ],
     "ministack.services.s3": [
         "_bucket_notifications", "_buckets", "_collect_list_entries", "_create_bucket", "_deliver_event_to_sns",

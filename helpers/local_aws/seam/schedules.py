@@ -44,9 +44,9 @@ class Schedules:
 
         async def checked(method: str, path: str, headers: Mapping[str, str], body: bytes, query: Any) -> tuple:
             operation, data = headers.get("x-amz-target", "").rpartition(".")[2], json_body(body)
-            known = self._rule_of(data)
-            before = dict(known or {})
             try:
+                known = self._rule_of(data)
+                before = dict(known or {})
                 self._check(operation, data, known)
             except AwsError as error:
                 return refusal(error)
@@ -71,11 +71,20 @@ class Schedules:
             expression = rule.get("ScheduleExpression")
             if not expression or rule.get("State") != "ENABLED":
                 continue
-            since = dt.datetime.fromtimestamp(rule.get(SINCE) or rule["CreationTime"], dt.UTC)
-            due = schedules.parse(expression).next(max(after, since), since)
-            if due is not None and due <= until:
-                for target in list(self._events._targets._data.get((account, region, key), [])):
-                    self._invoke(rule, target, due)
+            targets = list(self._events._targets._data.get((account, region, key), []))
+            try:
+                self._fire_rule(rule, expression, targets, after, until)
+            except Exception:  # one rule must not keep the others from being due
+                logger.exception("%s between %s and %s", rule.get("Arn"), after, until)
+
+    def _fire_rule(
+        self, rule: Mapping[str, Any], expression: str, targets: list[Any], after: dt.datetime, until: dt.datetime
+    ) -> None:
+        since = dt.datetime.fromtimestamp(rule.get(SINCE) or rule["CreationTime"], dt.UTC)
+        due = schedules.parse(expression).next(max(after, since), since)
+        if due is not None and due <= until:
+            for target in targets:
+                self._invoke(rule, target, due)
 
     def _start(self) -> None:
         # Called when the saved state has been loaded. What was due while nothing ran is not made up for.
@@ -114,6 +123,8 @@ class Schedules:
 
     def _rule_of(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
         name = data.get("Rule") or data.get("Name")
+        if not isinstance(name or "", str):
+            raise AwsError("SerializationException", "the name of a rule must be text")
         bus = str(data.get("EventBusName") or "default").rpartition("/")[2]
         return self._events._rules.get(self._events._rule_key(name, bus))
 
@@ -128,6 +139,9 @@ class Schedules:
 
     def _check(self, operation: str, data: Mapping[str, Any], rule: Mapping[str, Any] | None) -> None:
         """Raise AwsError where EventBridge refuses a request that ministack would take."""
+        for member in ("EventBusName", "ScheduleExpression"):
+            if not isinstance(data.get(member) or "", str):
+                raise AwsError("SerializationException", f"{member} must be text")
         name = data.get("Rule") or data.get("Name")
         if operation == "PutRule":
             self._check_schedule(data)

@@ -251,6 +251,7 @@ def _be_script(path: Path, environment: Mapping[str, str], out: int) -> NoReturn
             os.dup2(nothing.fileno(), 0)
         os.dup2(out, 1)
         os.dup2(out, 2)
+        processes.keep_only({0, 1, 2})  # not the agent's: through its channel a script could speak to the server
         os.chdir("/")
         os.execve(path, [str(path)], environment)  # noqa: S606 - no shell is wanted
     except OSError as error:

@@ -53,7 +53,7 @@ def fork(main: Callable[[], None], name: str, kept: Iterable[int]) -> Child:
     status = 1
     try:
         os.setsid()  # Ctrl-C in the terminal is the server's to handle
-        _keep_only({0, 1, 2, *kept})
+        keep_only({0, 1, 2, *kept})
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
@@ -66,7 +66,8 @@ def fork(main: Callable[[], None], name: str, kept: Iterable[int]) -> Child:
         os._exit(status)
 
 
-def _keep_only(descriptors: set[int]) -> None:
+def keep_only(descriptors: set[int]) -> None:
+    """Close every other descriptor of this process. Raises OSError where they cannot be listed."""
     folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
     for number in [int(entry) for entry in os.listdir(folder)]:
         if number not in descriptors:
