@@ -10,6 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from helpers import permissions, roles, storage
+from helpers import permissions, roles, stacks, storage
 from helpers.connection import Connection
 from helpers.executions import STREAMS
 
@@ -45,7 +46,8 @@ def delete_resource(workshop: Connection, resource: Resource) -> None:
     """Delete one resource with all that it holds; one that is gone already is no error."""
     if not resource.ours:
         raise ValueError(f"{resource}: delete it by hand if it is yours")
-    _ignore_absent(lambda: _KINDS[resource.kind][1](workshop, resource.name))
+    with _unless_gone():
+        _KINDS[resource.kind][1](workshop, resource.name)
 
 
 def wait_until_gone(
@@ -116,7 +118,7 @@ def _delete_stack(workshop: Connection, name: str) -> None:
     for bucket in filter(None, parts.get("AWS::S3::Bucket", ())):
         storage.empty_bucket(boto3.client("s3"), bucket)
     cloudformation.delete_stack(StackName=name)
-    cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig={"Delay": 2})
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig=stacks.PATIENCE)
     logs = boto3.client("logs")  # a function that ran last of all may have made its log group anew
     for group in _pages(logs, "describe_log_groups", "logGroups", logGroupNamePrefix=f"/aws/lambda/{name}-"):
         _delete_log_group(workshop, group["logGroupName"])
@@ -142,15 +144,15 @@ def _terminate(instances: list[str]) -> None:
     if instances:
         ec2 = boto3.client("ec2")
         ec2.terminate_instances(InstanceIds=instances)
-        ec2.get_waiter("instance_terminated").wait(InstanceIds=instances, WaiterConfig={"Delay": 2})
+        ec2.get_waiter("instance_terminated").wait(InstanceIds=instances, WaiterConfig=stacks.PATIENCE)
 
 
 def _find_queues(workshop: Connection) -> Iterator[Resource]:
     sqs = boto3.client("sqs")
     for url in _pages(sqs, "list_queues", "QueueUrls", QueueNamePrefix=f"{workshop.prefix}-"):
-        yield Resource(
-            "queue", url.rpartition("/")[2], _has_tag(workshop, sqs.list_queue_tags(QueueUrl=url).get("Tags", {}))
-        )
+        with _unless_gone():
+            tags = sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
+            yield Resource("queue", url.rpartition("/")[2], _has_tag(workshop, tags))
 
 
 def _delete_queue(workshop: Connection, name: str) -> None:
@@ -162,8 +164,9 @@ def _find_state_machines(workshop: Connection) -> Iterator[Resource]:
     states = boto3.client("stepfunctions")
     for machine in _pages(states, "list_state_machines", "stateMachines"):
         if machine["name"].startswith(f"{workshop.prefix}-"):
-            tags = states.list_tags_for_resource(resourceArn=machine["stateMachineArn"])["tags"]
-            yield Resource("state machine", machine["name"], _has_tag(workshop, _as_mapping(tags, "key", "value")))
+            with _unless_gone():
+                tags = states.list_tags_for_resource(resourceArn=machine["stateMachineArn"])["tags"]
+                yield Resource("state machine", machine["name"], _has_tag(workshop, _as_mapping(tags, "key", "value")))
 
 
 def _delete_state_machine(workshop: Connection, name: str) -> None:
@@ -220,8 +223,9 @@ def _find_functions(workshop: Connection) -> Iterator[Resource]:
     client = boto3.client("lambda")
     for function in _pages(client, "list_functions", "Functions"):
         if function["FunctionName"].startswith(f"{workshop.prefix}-"):
-            tags = client.list_tags(Resource=function["FunctionArn"])["Tags"]
-            yield Resource("function", function["FunctionName"], _has_tag(workshop, tags))
+            with _unless_gone():
+                tags = client.list_tags(Resource=function["FunctionArn"])["Tags"]
+                yield Resource("function", function["FunctionName"], _has_tag(workshop, tags))
 
 
 def _find_repositories(workshop: Connection) -> Iterator[Resource]:
@@ -230,16 +234,18 @@ def _find_repositories(workshop: Connection) -> Iterator[Resource]:
         name = repository["repositoryName"]
         if name.startswith(f"{workshop.prefix}-"):
             arn = f"arn:aws:codecommit:{workshop.region}:{workshop.account_id}:{name}"
-            tags = codecommit.list_tags_for_resource(resourceArn=arn)["tags"]
-            yield Resource("repository", name, _has_tag(workshop, tags))
+            with _unless_gone():
+                tags = codecommit.list_tags_for_resource(resourceArn=arn)["tags"]
+                yield Resource("repository", name, _has_tag(workshop, tags))
 
 
 def _find_roles(workshop: Connection) -> Iterator[Resource]:
     iam = boto3.client("iam")
     for role in _pages(iam, "list_roles", "Roles"):
         if role["RoleName"].startswith(f"{workshop.prefix}-"):
-            tags = iam.list_role_tags(RoleName=role["RoleName"])["Tags"]
-            yield Resource("role", role["RoleName"], _has_tag(workshop, _as_mapping(tags)))
+            with _unless_gone():
+                tags = iam.list_role_tags(RoleName=role["RoleName"])["Tags"]
+                yield Resource("role", role["RoleName"], _has_tag(workshop, _as_mapping(tags)))
 
 
 def _find_log_groups(workshop: Connection) -> Iterator[Resource]:
@@ -290,10 +296,9 @@ def _find_buckets(workshop: Connection) -> Iterator[Resource]:
 def _bucket_tags(s3: Any, name: str) -> list[dict[str, str]] | None:
     """Return a bucket's tags, None where there is no bucket."""
     try:
-        s3.head_bucket(Bucket=name)
         return s3.get_bucket_tagging(Bucket=name)["TagSet"]
     except ClientError as error:
-        if error.response["Error"]["Code"] == "404":
+        if error.response["Error"]["Code"] == "NoSuchBucket":
             return None
         if error.response["Error"]["Code"] == "NoSuchTagSet":
             return []
@@ -323,8 +328,15 @@ def _delete_clone(workshop: Connection, name: str) -> None:
 
 
 def _ignore_absent(call: Callable[[], Any]) -> None:
-    try:
+    with _unless_gone():
         call()
+
+
+@contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Do what follows unless its resource is gone: also one that is listed still, for AWS's lists lag behind."""
+    try:
+        yield
     except ClientError as error:
         told = error.response["Error"]
         if told["Code"] not in _ABSENT and not (told["Code"] == "ValidationError" and _NO_STACK in told["Message"]):
@@ -332,7 +344,14 @@ def _ignore_absent(call: Callable[[], Any]) -> None:
 
 
 _NO_STACK = "does not exist"  # CloudFormation has no code of its own for it
-_ABSENT = ("ResourceNotFoundException", "StateMachineDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue")
+_ABSENT = (
+    "ResourceNotFoundException",
+    "ResourceNotFound",  # Step Functions, about tags
+    "StateMachineDoesNotExist",
+    "AWS.SimpleQueueService.NonExistentQueue",
+    "NoSuchEntity",
+    "RepositoryDoesNotExistException",
+)
 
 # In the order of deletion: what starts things first, then what they use, logs after their writers.
 _KINDS: dict[str, tuple[Callable[[Connection], Iterator[Resource]], Callable[[Connection, str], Any]]] = {

@@ -3,9 +3,11 @@
 from typing import Any
 
 from helpers.connection import Connection
+from helpers.permissions import IMAGES
 
 SESSION_MANAGER = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
-IMAGES = "aws/service/ami-amazon-linux-latest"
+GENERATED = 37  # of a stack's characters: as many keep CloudFormation's names whole, whose limit is 64
+CUT = 24  # characters that stay of a longer one at least
 
 
 def deployer_statements(workshop: Connection, stack: str, *, bucket: str, code_key: str) -> list[dict[str, Any]]:
@@ -16,13 +18,14 @@ def deployer_statements(workshop: Connection, stack: str, *, bucket: str, code_k
     what it makes with the stack's name, so everything is scoped by that.
     """
     where = f"{workshop.region}:{workshop.account_id}"
-    roles = [f"arn:aws:iam::{workshop.account_id}:{kind}/{stack}-*" for kind in ("role", "instance-profile")]
+    generated = f"{stack}-*" if len(stack) <= GENERATED else f"{stack[:CUT]}*"
+    roles = [f"arn:aws:iam::{workshop.account_id}:{kind}/{generated}" for kind in ("role", "instance-profile")]
     groups, network = f"arn:aws:ec2:{where}:security-group/*", f"arn:aws:ec2:{where}:vpc/*"
     return [
         _allow(
             "s3",
             "CreateBucket DeleteBucket ListBucket GetBucket* Get*Configuration PutBucketTagging"
-            " PutBucketPublicAccessBlock PutBucketNotification",
+            " PutBucketPublicAccessBlock PutBucketNotification TagResource UntagResource ListTagsForResource",
             f"arn:aws:s3:::{bucket}",
         ),
         _allow("s3", "GetObject", f"arn:aws:s3:::{workshop.bucket}/{code_key}"),
@@ -31,20 +34,21 @@ def deployer_statements(workshop: Connection, stack: str, *, bucket: str, code_k
             "CreateTable DescribeTable UpdateTable DeleteTable TagResource UntagResource ListTagsOfResource"
             " DescribeContinuousBackups DescribeTimeToLive DescribeContributorInsights"
             " DescribeKinesisStreamingDestination GetResourcePolicy",
-            f"arn:aws:dynamodb:{where}:table/{stack}-*",
+            f"arn:aws:dynamodb:{where}:table/{generated}",
         ),
         _allow(
             "sns",
             "CreateTopic DeleteTopic GetTopicAttributes SetTopicAttributes TagResource UntagResource"
             " ListTagsForResource ListSubscriptionsByTopic GetDataProtectionPolicy",
-            f"arn:aws:sns:{where}:{stack}-*",
+            f"arn:aws:sns:{where}:{generated}",
         ),
         _allow(
             "lambda",
             "CreateFunction GetFunction GetFunctionConfiguration UpdateFunctionCode UpdateFunctionConfiguration"
             " DeleteFunction AddPermission RemovePermission GetPolicy TagResource UntagResource ListTags"
-            " GetFunctionCodeSigningConfig GetRuntimeManagementConfig GetFunctionRecursionConfig",
-            f"arn:aws:lambda:{where}:function:{stack}-*",
+            " GetFunctionCodeSigningConfig GetRuntimeManagementConfig GetFunctionRecursionConfig"
+            " GetFunctionScalingConfig",
+            f"arn:aws:lambda:{where}:function:{generated}",
         ),
         _allow(
             "states",
@@ -56,12 +60,12 @@ def deployer_statements(workshop: Connection, stack: str, *, bucket: str, code_k
             "events",
             "PutRule DescribeRule DeleteRule PutTargets RemoveTargets ListTargetsByRule TagResource UntagResource"
             " ListTagsForResource",
-            f"arn:aws:events:{where}:rule/{stack}-*",
+            f"arn:aws:events:{where}:rule/{generated}",
         ),
         _allow(
             "logs",
             "CreateLogGroup DeleteLogGroup PutRetentionPolicy DeleteRetentionPolicy TagResource UntagResource"
-            " ListTagsForResource",
+            " ListTagsForResource GetDataProtectionPolicy DescribeIndexPolicies",
             f"arn:aws:logs:{where}:log-group:/aws/lambda/{stack}-*",
         ),
         _allow("logs", "DescribeLogGroups", "*"),
@@ -86,16 +90,21 @@ def deployer_statements(workshop: Connection, stack: str, *, bucket: str, code_k
             },
         },
         _allow("ec2", "CreateSecurityGroup", groups, network),
+        # CloudFormation makes a group, then its rules, then its tags, each by a call of its own: the group has none
+        # until then. One that another workshop has tagged stays out of reach.
         {
             **_allow("ec2", "CreateTags", groups),
-            "Condition": {"StringEquals": {"ec2:CreateAction": "CreateSecurityGroup"}},
+            "Condition": {
+                "StringEquals": {"aws:RequestTag/workshop": workshop.prefix},
+                "StringEqualsIfExists": {"aws:ResourceTag/workshop": workshop.prefix},
+            },
         },
         {
-            **_allow(
-                "ec2",
-                "DeleteSecurityGroup AuthorizeSecurityGroupEgress RevokeSecurityGroupEgress CreateTags DeleteTags",
-                groups,
-            ),
+            **_allow("ec2", "AuthorizeSecurityGroupEgress RevokeSecurityGroupEgress DeleteSecurityGroup", groups),
+            "Condition": {"StringEqualsIfExists": {"aws:ResourceTag/workshop": workshop.prefix}},
+        },
+        {
+            **_allow("ec2", "CreateTags DeleteTags", groups),
             "Condition": {"StringEquals": {"aws:ResourceTag/workshop": workshop.prefix}},
         },
         # Lists have no resource of their own.

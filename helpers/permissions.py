@@ -11,6 +11,7 @@ from helpers import roles
 from helpers.connection import Connection
 
 MANAGED_RULE = "StepFunctionsGetEventsForSageMakerProcessingJobsRule"
+IMAGES = "aws/service/ami-amazon-linux-latest"  # AWS's public parameters, of no account
 
 
 class PermissionsMissing(Exception):
@@ -141,7 +142,9 @@ def upload_statements(workshop: Connection) -> list[dict[str, Any]]:
         ),
         _allow("cloudformation", "ListStacks", "*"),
         _pass_role(f"arn:aws:iam::{workshop.account_id}:role/{prefix}-*", "cloudformation.amazonaws.com"),
-        _allow("ec2", "DescribeInstances DescribeSubnets DescribeInstanceTypeOfferings", "*"),
+        # CloudFormation looks a template's parameters up for who makes the change set, not for the service role alone.
+        _allow("ssm", "GetParameters", f"arn:aws:ssm:{workshop.region}::parameter/{IMAGES}/*"),
+        _allow("ec2", "DescribeInstances DescribeSubnets DescribeVpcs DescribeInstanceTypeOfferings", "*"),
         _allow("ec2", "TerminateInstances", arn("ec2", "instance/*"))
         | {"Condition": {"StringEquals": {"aws:ResourceTag/workshop": [prefix]}}},
         _allow("dynamodb", "GetItem Scan UpdateItem", arn("dynamodb", f"table/{prefix}-*")),

@@ -12,6 +12,7 @@ from helpers import progress
 
 NOTHING = ("The submitted information didn't contain changes", "No updates are to be performed")
 EVERY = 1.0  # seconds between two looks
+PATIENCE = {"Delay": 2, "MaxAttempts": 900}  # of a waiter: half an hour, as AWS's own, but with more looks
 BAD = ("_FAILED", "ROLLBACK_COMPLETE")
 NOT_ITS_OWN = ("Resource creation cancelled", "Resource update cancelled")  # another resource's failure stopped it
 
@@ -33,7 +34,7 @@ def change_set_type(cloudformation: Any, stack: str) -> str:
         return "CREATE"
     if found["StackStatus"] == "ROLLBACK_COMPLETE":
         cloudformation.delete_stack(StackName=stack)
-        cloudformation.get_waiter("stack_delete_complete").wait(StackName=found["StackId"], WaiterConfig={"Delay": 2})
+        cloudformation.get_waiter("stack_delete_complete").wait(StackName=found["StackId"], WaiterConfig=PATIENCE)
         return "CREATE"
     return "CREATE" if found["StackStatus"] == "REVIEW_IN_PROGRESS" else "UPDATE"
 
@@ -45,7 +46,7 @@ def wait_for_change_set(cloudformation: Any, stack: str, change_set: str) -> boo
     """
     name = {"StackName": stack, "ChangeSetName": change_set}
     try:
-        cloudformation.get_waiter("change_set_create_complete").wait(**name, WaiterConfig={"Delay": 2})
+        cloudformation.get_waiter("change_set_create_complete").wait(**name, WaiterConfig=PATIENCE)
     except WaiterError as error:
         reason = error.last_response.get("StatusReason", str(error))
         if not reason.startswith(NOTHING):

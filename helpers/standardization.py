@@ -17,6 +17,7 @@ from helpers.pipeline import RESOURCE, ROOT
 
 SCRIPT = Path(__file__).resolve().parents[1] / "code" / "standardization" / "standardize.py"
 SCRIPT_KEY = "code/standardize.py"
+PROBE = "meta-data/probe.csv"
 INVOKE = "arn:aws:states:::lambda:invoke"
 INSTANCE_TYPE = "ml.t3.medium"
 JOB_SECONDS = 300
@@ -265,14 +266,15 @@ def wait_for_executions(
     *,
     known: Collection[str],
     seconds: float = RUN_SECONDS,
+    live: bool = True,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[str]:
     """Return the ARNs of the executions that are not ``known``, oldest first, once ``count`` of them have ended.
 
-    Shows how many have. Raises TimeoutError after ``seconds``.
+    Shows how many have, if ``live``. Raises TimeoutError after ``seconds``.
     """
     heading = Markdown("Executions:")
-    shown = display(heading, display_id=True)
+    shown = display(heading, display_id=True) if live else None
     waited, every = 0.0, 0.2
     while True:
         new = _new_executions(states, machine_arn, known)
@@ -289,6 +291,32 @@ def wait_for_executions(
     if shown is not None:
         shown.update(heading)  # what stays is the same at every run: nbval compares it
     return list(new)[::-1]
+
+
+def wait_for_notification(
+    s3: Any,
+    bucket: str,
+    states: Any,
+    machine_arn: str,
+    *,
+    seconds: float = 900,
+    every: float = 30,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Upload ``PROBE`` until it starts an execution, which refuses its name; then every upload will start one.
+
+    S3 may take five minutes to heed a new notification, and tells nobody of what is uploaded
+    meanwhile. ``every``: seconds between two uploads. Raises TimeoutError after ``seconds``.
+    """
+    known, waited = known_executions(states, machine_arn), 0.0
+    while not _new_executions(states, machine_arn, known):
+        if waited >= seconds:
+            raise TimeoutError(f"no upload to {bucket} has started an execution within {seconds:g} seconds")
+        if waited % every == 0:
+            s3.put_object(Bucket=bucket, Key=PROBE, Body=b"")
+        sleep(1)
+        waited += 1
+    wait_for_executions(states, machine_arn, 1, known=known, live=False, sleep=sleep)
 
 
 def _new_executions(states: Any, machine_arn: str, known: Collection[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -99,6 +100,32 @@ def wait_for_status(
         sleep(EVERY)
         waited += EVERY
     return record
+
+
+def wait_for_notification(
+    s3: Any,
+    bucket: str,
+    dynamodb: Any,
+    table: str,
+    *,
+    seconds: float = 900,
+    every: float = 30,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Upload a unit that is refused until there is a record of it; then every upload will be heard of.
+
+    S3 may take five minutes to heed a new notification, and tells nobody of what is uploaded
+    meanwhile. No instance is launched. ``every``: seconds between two uploads. Raises
+    TimeoutError after ``seconds``.
+    """
+    unit, waited = f"probe/{uuid.uuid4().hex}", 0.0
+    while (find(dynamodb, table, unit) or {}).get("JobStatus") not in FINAL:
+        if waited >= seconds:
+            raise TimeoutError(f"no upload to {bucket} was heard of within {seconds:g} seconds")
+        if waited % every == 0:
+            s3.put_object(Bucket=bucket, Key=f"{unit}/metainfo.json", Body=b"{}")
+        sleep(1)
+        waited += 1
 
 
 def instances_left(ec2: Any, stack: str) -> list[str]:

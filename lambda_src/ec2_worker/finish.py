@@ -1,12 +1,14 @@
 """End a unit's instance, settle its status and tell the topic; the state machine's last step on every path.
 
 One thing that fails does not keep the others from being done. The instance
-comes first, because it costs money.
+comes first, because it costs money; before it only a look at the console of a
+worker that never spoke.
 
 Environment: TABLE, STACK, TOPIC (ARN).
 
 IAM actions, and nothing else:
-    ec2:DescribeInstances, TerminateInstances   the latter with the stack's tag
+    ec2:DescribeInstances
+    ec2:TerminateInstances, GetConsoleOutput    on instances with the stack's tag
     dynamodb:GetItem, UpdateItem                on the table
     sns:Publish                                 on the topic
     logs                                        of the function itself
@@ -18,8 +20,10 @@ from typing import Any
 
 import boto3
 from outcome import Outcome, attempt_all, publish, reason_of
-from units import FAILED, FINAL, UNDER_WAY, RecordChanged, Table
-from workers import end, find_workers
+from units import FAILED, FINAL, LONGEST_REASON, UNDER_WAY, RecordChanged, Table
+from workers import end, find_workers, last_words
+
+SILENT = "WorkerLate"  # the error of a worker that could not even say what is wrong
 
 
 class FinishFailed(Exception):
@@ -46,7 +50,12 @@ def finish(event: dict[str, Any], table: Table, ec2: Any, sns: Any, stack: str, 
     known = state.get("launched", {}).get("instance", "")
     name = execution.rpartition(":")[2]
     reason = reason_of(state["error"]) if "error" in state else ""
-    outcome = Outcome(unit, FAILED, reason or "how the unit ended could not be read")
+    outcome = Outcome(unit, FAILED, reason)
+
+    def ask_console() -> None:  # while there is an instance to ask
+        nonlocal reason
+        if known and state.get("error", {}).get("Error") == SILENT and (words := last_words(ec2, known)):
+            reason = f"{reason}: {words}"[:LONGEST_REASON]
 
     def end_known() -> None:
         end(ec2, [known] if known else [])
@@ -56,12 +65,17 @@ def finish(event: dict[str, Any], table: Table, ec2: Any, sns: Any, stack: str, 
 
     def settle() -> None:
         nonlocal outcome
-        outcome = _settle(table, unit, execution, reason)
+        try:
+            outcome = _settle(table, unit, execution, reason)
+        except Exception as error:
+            unread = f"how the unit ended could not be read: {type(error).__name__}: {error}"
+            outcome = Outcome(unit, FAILED, reason or unread)
+            raise
 
     def tell() -> None:
         publish(sns, topic, outcome, execution)
 
-    if problems := attempt_all(end_known, end_found, settle, tell):
+    if problems := attempt_all(ask_console, end_known, end_found, settle, tell):
         raise FinishFailed("; ".join(problems))
     return {"status": outcome.status, "reason": outcome.reason}
 

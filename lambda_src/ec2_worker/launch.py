@@ -27,11 +27,18 @@ from typing import Any
 
 import boto3
 import metainfo
+from botocore.exceptions import ClientError
 from units import RECEIVED, RESULTS, STARTING, RecordChanged, RecordGone, Table, Unit, unit_of
 
 FOLDER = Path(__file__).parent
 VOLUME_GB = 20
 MAX_USER_DATA = 16_384  # bytes: EC2's limit
+# A new account may run 5 virtual processors: two units of a t3.micro. The others wait for those to end.
+NO_CAPACITY = ("VcpuLimitExceeded", "InstanceLimitExceeded", "InsufficientInstanceCapacity", "RequestLimitExceeded")
+
+
+class NoCapacity(Exception):
+    """There is no room for an instance now; the state machine tries again."""
 
 
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -49,7 +56,7 @@ def clients() -> tuple[Any, Any, Any]:
 def launch(event: dict[str, Any], table: Table, s3: Any, ec2: Any, settings: Mapping[str, str]) -> dict[str, Any]:
     """Return the instance's id, and how many seconds the state machine is to wait between two looks.
 
-    Raises UnitRefused, RecordGone, or RecordChanged when the record is not this execution's to start.
+    Raises UnitRefused, NoCapacity, RecordGone, or RecordChanged when the record is not this execution's to start.
     """
     unit, execution = unit_of(event["key"]), event["execution"]
     if unit is None or unit.id != event["unit"]:
@@ -134,19 +141,24 @@ def _run(ec2: Any, settings: Mapping[str, str], script: str, unit: Unit, executi
     }
     tag_list = [{"Key": key, "Value": value} for key, value in tags.items()]
     volume = {"VolumeSize": VOLUME_GB, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
-    answer = ec2.run_instances(
-        ClientToken=name,
-        MinCount=1,
-        MaxCount=1,
-        ImageId=settings["IMAGE"],
-        InstanceType=settings["INSTANCE_TYPE"],
-        SubnetId=settings["SUBNET"],
-        SecurityGroupIds=[settings["SECURITY_GROUP"]],
-        IamInstanceProfile={"Name": settings["PROFILE"]},
-        InstanceInitiatedShutdownBehavior="terminate",
-        MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
-        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": volume}],
-        TagSpecifications=[{"ResourceType": kind, "Tags": tag_list} for kind in ("instance", "volume")],
-        UserData=script,
-    )
+    try:
+        answer = ec2.run_instances(
+            ClientToken=name,
+            MinCount=1,
+            MaxCount=1,
+            ImageId=settings["IMAGE"],
+            InstanceType=settings["INSTANCE_TYPE"],
+            SubnetId=settings["SUBNET"],
+            SecurityGroupIds=[settings["SECURITY_GROUP"]],
+            IamInstanceProfile={"Name": settings["PROFILE"]},
+            InstanceInitiatedShutdownBehavior="terminate",
+            MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
+            BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": volume}],
+            TagSpecifications=[{"ResourceType": kind, "Tags": tag_list} for kind in ("instance", "volume")],
+            UserData=script,
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] in NO_CAPACITY:
+            raise NoCapacity(str(error)) from error
+        raise
     return answer["Instances"][0]["InstanceId"]

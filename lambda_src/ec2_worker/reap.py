@@ -64,7 +64,7 @@ def reap(table: Table, aws: Services, limit: timedelta) -> dict[str, Any]:
     done: dict[str, dict[str, str]] = {"ended": {}, "failed": {}}
     workers = find_workers(aws.ec2, aws.stack, states=(*LIVE, *ENDED))
     live = [worker for worker in workers if worker.state in LIVE]
-    problems = attempt_all(*(partial(_look_at_worker, worker, table, aws, limit, done["ended"]) for worker in live))
+    problems = [each for worker in live for each in _look_at_worker(worker, table, aws, limit, done["ended"])]
     found: list[Record] = []
     problems += attempt_all(lambda: found.extend(table.under_way()))
     problems += attempt_all(*(partial(_look_at_unit, record, workers, table, aws, done["failed"]) for record in found))
@@ -102,13 +102,26 @@ def why_fail(record: Record, workers: list[Worker], execution: str, moment: date
     return ""
 
 
-def _look_at_worker(worker: Worker, table: Table, aws: Services, limit: timedelta, ended: dict[str, str]) -> None:
-    arn = f"{aws.machine.replace(':stateMachine:', ':execution:')}:{worker.execution}"
-    execution = _status(aws.states, arn) if worker.execution else ""
-    record = table.find(worker.unit) if worker.unit else None
-    if why := why_end(worker, record, execution, limit, table.clock()):
-        end(aws.ec2, [worker.id])
-        ended[worker.id] = why
+def _look_at_worker(worker: Worker, table: Table, aws: Services, limit: timedelta, ended: dict[str, str]) -> list[str]:
+    """End a worker if it must. Returns what went wrong: one question without an answer leaves the other reasons."""
+    execution: str = "RUNNING"  # what is not known is no reason
+    record: Record | None = None
+
+    def ask_execution() -> None:
+        nonlocal execution
+        arn = f"{aws.machine.replace(':stateMachine:', ':execution:')}:{worker.execution}"
+        execution = _status(aws.states, arn) if worker.execution else ""
+
+    def ask_record() -> None:
+        nonlocal record
+        record = table.find(worker.unit) if worker.unit else None
+
+    def decide() -> None:
+        if why := why_end(worker, record, execution, limit, table.clock()):
+            end(aws.ec2, [worker.id])
+            ended[worker.id] = why
+
+    return attempt_all(ask_execution, ask_record, decide)
 
 
 def _look_at_unit(record: Record, workers: list[Worker], table: Table, aws: Services, failed: dict[str, str]) -> None:

@@ -27,7 +27,7 @@ print(ask(sys.argv[1], "GET", {"X-aws-ec2-metadata-token": token}))
 PYTHON
 }
 
-report() { # write WorkerFailed, unless the record is final or not this instance's; tried again while it is not yet
+report() { # say it; write WorkerFailed, unless the record is final or not this instance's (tried again: not yet)
   python3 - "$folder" "$instance" "$step" "$1" >"$folder/failed.json" <<'PYTHON'
 import datetime, json, pathlib, sys
 folder, instance, step, code = pathlib.Path(sys.argv[1]), *sys.argv[2:]
@@ -35,6 +35,7 @@ job = json.loads((folder / "job.json").read_text())
 last = (folder / "last.log").read_text(errors="replace").strip().rpartition("\n")[2][-300:]
 killed = ", as when memory runs out" if code == "137" else ""
 reason = f"the instance's script failed while {step}: exit code {code}{killed}" + (f": {last}" if last else "")
+print(reason, file=sys.stderr)  # on the console, should the record not take it
 now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 entry = {"status": {"S": "WorkerFailed"}, "at": {"S": now}, "reason": {"S": reason}}
 values = {":me": {"S": instance}, ":execution": {"S": job["execution"]}, ":now": {"S": now}, ":reason": {"S": reason},

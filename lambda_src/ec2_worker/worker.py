@@ -8,6 +8,7 @@ usage: worker.py job.json instance-id
 """
 
 import csv
+import importlib
 import itertools
 import json
 import os
@@ -243,10 +244,17 @@ def work(job: dict[str, Any], record: Record, folder: Path) -> None:
     record.finish(f"s3://{job['bucket']}/{job['results']}", metrics)
 
 
+def load() -> None:
+    """Import what takes its time on a new disk, before heartbeats are expected."""
+    for name in ("joblib", "numpy", "sklearn.linear_model", "sklearn.metrics", "sklearn.pipeline"):
+        importlib.import_module(name)
+
+
 def main(job_file: str, instance: str) -> None:
     """Do the job, and say in the record how it ended."""
     record = Record(json.loads(Path(job_file).read_text()), instance)
     try:
+        load()
         record.begin()
         work(record.job, record, Path(job_file).parent)
     except NotOurs as error:

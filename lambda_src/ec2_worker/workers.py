@@ -1,4 +1,4 @@
-"""The stack's instances: find them by their tags, end them."""
+"""The stack's instances: find them by their tags, read their last words, end them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 LIVE = ("pending", "running", "stopping", "stopped")  # the others are ended, or about to be
 ENDED = ("shutting-down", "terminated")
+SCRIPT_FAILED = "the instance's script failed"  # how user_data.sh begins to say it
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,26 @@ def end(ec2: Any, instances: list[str]) -> None:
         except ClientError as error:
             if error.response["Error"]["Code"] != "InvalidInstanceID.NotFound":
                 raise
+
+
+def last_words(ec2: Any, instance: str) -> str:
+    """Return why an instance's script failed, as far as its console tells: "" if not, an error if it cannot be read."""
+    try:
+        text = _console(ec2, instance)
+    except ClientError as error:
+        return f"it cannot be read: {error}"
+    _, begin, rest = text.rpartition(SCRIPT_FAILED)
+    return begin + rest.partition("\n")[0].rstrip() if begin else ""
+
+
+def _console(ec2: Any, instance: str) -> str:
+    try:
+        answer = ec2.get_console_output(InstanceId=instance, Latest=True)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "UnsupportedOperation":
+            raise
+        answer = ec2.get_console_output(InstanceId=instance)  # t2: what EC2 wrote down some minutes ago
+    return answer.get("Output", "")
 
 
 def _workers(page: dict[str, Any]) -> Iterator[Worker]:

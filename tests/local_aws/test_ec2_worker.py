@@ -188,17 +188,38 @@ def test_a_permission_that_is_missing_fails_the_unit_and_leaves_no_instance(
 
 
 @pytest.mark.parametrize(
-    "action", ["ec2:TerminateInstances", "ec2:DescribeInstances", "sns:Publish", "dynamodb:GetItem"]
+    ("action", "metainfo"),
+    [
+        ("ec2:TerminateInstances", {}),
+        ("ec2:DescribeInstances", {}),
+        ("sns:Publish", {}),
+        ("dynamodb:GetItem", {}),
+        ("dynamodb:UpdateItem", {"unknown": 1}),  # what fails before its worker starts is written by finish
+    ],
 )
-def test_finish_without_a_permission_names_it_and_the_reaper_does_the_rest(stack: WorkerStack, action: str) -> None:
+def test_finish_without_a_permission_names_it_and_the_reaper_does_the_rest(
+    stack: WorkerStack, action: str, metainfo: dict[str, Any]
+) -> None:
     with stack.without("FinishRole", action):
-        unit = stack.upload()
+        unit = stack.upload(**metainfo)
         ended = stack.ended(unit)
         assert (ended["status"], ended["error"]) == ("FAILED", "FinishFailed")
         # SNS has its own word for an action
         assert action.replace("sns:", "SNS:") in ended["cause"] or action in ended["cause"]
+    if action == "dynamodb:GetItem":
+        assert action in stack.messages(unit)["reason"]
     stack.reap()
     assert stack.left(unit) == []
+    assert stack.record(unit)["JobStatus"] in units.FINAL
+
+
+def test_a_reaper_that_may_not_read_records_still_ends_the_worker_of_a_stopped_execution(stack: WorkerStack) -> None:
+    unit = stack.upload(stall_seconds=60)
+    record = stack.wait(unit, "WorkerRunning")
+    with stack.without("ReapRole", "dynamodb:GetItem"):
+        stack.client("stepfunctions").stop_execution(executionArn=record["Execution"])
+        assert "dynamodb:GetItem" in stack.reap()["errorMessage"]
+        assert stack.left(unit) == []
 
 
 def test_a_machine_that_may_not_invoke_finish_leaves_it_to_the_reaper(stack: WorkerStack) -> None:
@@ -218,6 +239,8 @@ def test_a_worker_that_may_not_write_its_status_is_ended_in_time(stack: WorkerSt
         record = stack.wait(unit, "WorkerStarting")
         ended = stack.ended(unit)
     assert ended["cause"].startswith("WorkerLate: the worker did not begin within 20 seconds")
+    assert "dynamodb:UpdateItem" in ended["cause"]  # from the instance's console
+    assert stack.messages(unit)["reason"] == ended["cause"]
     console = until(lambda: _console(stack, stack.record(unit)["InstanceId"]))
     assert "is not authorized to perform: dynamodb:UpdateItem" in console
     assert record["Unit"] == unit

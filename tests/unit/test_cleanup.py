@@ -21,7 +21,7 @@ NOTHING = {
     "iam:ListRoles": {"Roles": []},
     "logs:DescribeLogGroups": {"logGroups": []},
     "logs:DescribeLogStreams": ABSENT,
-    "s3:HeadBucket": refuse("404", status=404),
+    "s3:GetBucketTagging": refuse("NoSuchBucket", status=404),
     "cloudformation:ListStacks": {"StackSummaries": []},
     "ec2:DescribeInstances": {"Reservations": []},
     "sqs:ListQueues": {},
@@ -43,9 +43,9 @@ def account(monkeypatch, tmp_path):
     return make
 
 
-def only_the_first(params):
-    """Answer for the workshop's own bucket: those of notebooks 06 and 07 are not there."""
-    return {} if "project1" in params["Bucket"] else refuse("404", status=404)(params)
+def only_the_first(answer):
+    """Return an answer for the workshop's own bucket: those of notebooks 06 and 07 are not there."""
+    return lambda params: (answer if "project1" in params["Bucket"] else refuse("NoSuchBucket", status=404))(params)
 
 
 def machine(name):
@@ -82,8 +82,7 @@ def test_everything_is_found_in_the_order_of_deletion(account):
         iam__ListRoleTags={"Tags": TAGS},
         logs__DescribeLogGroups={"logGroups": [{"logGroupName": "/aws/lambda/demo-exp-dispatcher"}]},
         logs__DescribeLogStreams={"logStreams": [{"logStreamName": "demo-exp-project1-a-train-0/algo-1"}]},
-        s3__HeadBucket=only_the_first,
-        s3__GetBucketTagging={"TagSet": TAGS},
+        s3__GetBucketTagging=only_the_first(lambda params: {"TagSet": TAGS}),
     )
     (workshop.work_dir / "demo-exp-project1").mkdir(parents=True)
     resources = found(workshop)
@@ -207,7 +206,7 @@ def test_the_rule_stays_while_somebody_elses_state_machine_may_need_it(account):
 
 
 def test_a_bucket_without_tags_is_not_ours(account):
-    _, workshop = account(s3__HeadBucket=only_the_first, s3__GetBucketTagging=refuse("NoSuchTagSet", status=404))
+    _, workshop = account(s3__GetBucketTagging=only_the_first(refuse("NoSuchTagSet", status=404)))
     assert found(workshop) == [("bucket", workshop.bucket, False)]
 
 
@@ -318,3 +317,58 @@ def test_a_users_policy_is_an_administrators_to_take(account):
     aws, _ = account()
     assert not cleanup.delete_notebook_policies(Connection("aws", REGION, ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/dana"))
     assert aws.calls == []
+
+
+# What AWS takes its time for
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        {
+            "stepfunctions__ListStateMachines": {"stateMachines": [machine("demo-exp-gone")]},
+            "stepfunctions__ListTagsForResource": refuse("ResourceNotFound"),
+        },
+        {"lambda__ListFunctions": {"Functions": [function("demo-exp-gone")]}, "lambda__ListTags": ABSENT},
+        {"iam__ListRoles": {"Roles": [{"RoleName": "demo-exp-gone"}]}, "iam__ListRoleTags": refuse("NoSuchEntity")},
+        {
+            "sqs__ListQueues": {"QueueUrls": ["https://sqs/1/demo-exp-gone"]},
+            "sqs__ListQueueTags": refuse("AWS.SimpleQueueService.NonExistentQueue"),
+        },
+        {
+            "codecommit__ListRepositories": {"repositories": [{"repositoryName": "demo-exp-gone"}]},
+            "codecommit__ListTagsForResource": refuse("RepositoryDoesNotExistException"),
+        },
+    ],
+)
+def test_what_is_still_listed_but_gone_is_not_found(account, listed):
+    _, workshop = account(**listed)
+    assert found(workshop) == []
+
+
+def test_a_resource_whose_tags_may_not_be_read_is_an_error(account):
+    _, workshop = account(
+        lambda__ListFunctions={"Functions": [function("demo-exp-x")]}, lambda__ListTags=refuse("AccessDeniedException")
+    )
+    with pytest.raises(Exception, match="AccessDeniedException"):
+        cleanup.find_resources(workshop)
+
+
+def test_a_stack_and_its_instances_have_half_an_hour_to_go(account, monkeypatch):
+    waited = []
+    monkeypatch.setattr("botocore.waiter.time.sleep", waited.append)
+    ending = {"Reservations": [{"Instances": [{"InstanceId": "i-1", "State": {"Name": "shutting-down"}}]}]}
+    gone = {"Reservations": [{"Instances": [{"InstanceId": "i-1", "State": {"Name": "terminated"}}]}]}
+    stack = {"StackName": "demo-exp-s", "CreationTime": "2026-11-22T12:00:00Z"}
+    _, workshop = account(
+        cloudformation__ListStackResources={"StackResourceSummaries": []},
+        cloudformation__DeleteStack={},
+        cloudformation__DescribeStacks=in_turn(
+            *[{"Stacks": [stack | {"StackStatus": "DELETE_IN_PROGRESS"}]}] * 800,
+            {"Stacks": [stack | {"StackStatus": "DELETE_COMPLETE"}]},
+        ),
+        ec2__TerminateInstances={},
+        ec2__DescribeInstances=in_turn(*[ending] * 200, gone),
+    )
+    cleanup.delete_resource(workshop, Resource("stack", "demo-exp-s"))
+    assert sum(waited) > 30 * 60

@@ -4,7 +4,7 @@ import gzip
 import io
 import json
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,6 +19,7 @@ from ec2_worker import (
     TOPIC,
     MemoryTable,
     at,
+    definition,
     finish,
     launch,
     metainfo,
@@ -26,6 +27,7 @@ from ec2_worker import (
     poll,
     reap,
     record,
+    template,
     units,
     workers,
 )
@@ -142,6 +144,18 @@ def test_a_launch_that_is_tried_again_asks_for_the_same_instance() -> None:
     first, second = aws.asked("ec2:RunInstances")
     assert first == second
     assert [entry["status"] for entry in table.records["d/u"]["StatusHistory"]] == ["Received", "WorkerStarting"]
+
+
+@pytest.mark.parametrize("code", launch.NO_CAPACITY)
+def test_no_room_for_an_instance_is_an_error_of_its_own_that_is_waited_out(code: str) -> None:
+    aws, table = Aws({}), MemoryTable(record("Received"))
+    prepare(aws)
+    aws.answers["ec2:RunInstances"] = refuse(code)
+    with pytest.raises(launch.NoCapacity, match=code):
+        run_launch(aws, table)
+    [retry] = [one for one in definition()["States"]["launch"]["Retry"] if "NoCapacity" in one["ErrorEquals"]]
+    pauses = [min(retry["IntervalSeconds"] * 2**n, retry["MaxDelaySeconds"]) for n in range(retry["MaxAttempts"])]
+    assert 240 < sum(pauses) < template()["Parameters"]["StartSeconds"]["Default"] / 2, "an instance still has to start"
 
 
 @pytest.mark.parametrize("case", ["data", "metainfo", "record", "status", "execution", "key"])
@@ -303,6 +317,54 @@ def test_one_call_that_fails_does_not_keep_the_others_from_being_made(name: str)
     assert {"ec2:TerminateInstances", "ec2:DescribeInstances", "sns:Publish"} == set(aws.names())
 
 
+def test_who_cannot_read_how_the_unit_ended_says_so_to_the_topic() -> None:
+    class Unreadable(MemoryTable):
+        def find(self, unit: str) -> dict[str, Any] | None:
+            raise PermissionError("not authorized to perform: dynamodb:GetItem")
+
+    aws = finish_answers()
+    with pytest.raises(finish.FinishFailed, match="dynamodb:GetItem"):
+        run_finish(aws, Unreadable(record("WorkerFinished")))
+    told = json.loads(aws.asked("sns:Publish")[0]["Message"])
+    expected = "how the unit ended could not be read: PermissionError: not authorized to perform: dynamodb:GetItem"
+    assert (told["status"], told["reason"]) == ("WorkerFailed", expected)
+
+
+LATE = {"Error": "WorkerLate", "Cause": json.dumps({"errorMessage": "its instance's console says more"})}
+DENIED = "the instance's script failed while the worker was at work: exit code 1: dynamodb:UpdateItem"
+CONSOLE = {"InstanceId": "i-1", "Output": b64encode(f"[ 9.1] cloud-init[2]: {DENIED}\nlogin:\n".encode()).decode()}
+
+
+@pytest.mark.parametrize(
+    ("console", "reason"),
+    [
+        (CONSOLE, f": {DENIED}"),
+        ({"InstanceId": "i-1", "Output": b64encode(b"still starting\n").decode()}, ""),
+        ({"InstanceId": "i-1"}, ""),
+    ],
+)
+def test_a_worker_that_never_spoke_has_its_console_read_before_its_end(console: dict[str, Any], reason: str) -> None:
+    aws, table = finish_answers(), MemoryTable(record("WorkerStarting"))
+    aws.answers["ec2:GetConsoleOutput"] = console
+    run_finish(aws, table, error=LATE)
+    assert table.records["d/u"]["Reason"] == f"WorkerLate: its instance's console says more{reason}"
+    assert aws.names().index("ec2:GetConsoleOutput") < aws.names().index("ec2:TerminateInstances")
+
+
+def test_an_instance_without_the_latest_console_gives_its_older_one() -> None:
+    def console(params: dict[str, Any]) -> dict[str, Any]:
+        return refuse("UnsupportedOperation")(params) if params.get("Latest") else CONSOLE
+
+    assert workers.last_words(Aws({"ec2:GetConsoleOutput": console}).client("ec2"), "i-1") == DENIED
+
+
+def test_a_console_that_may_not_be_read_is_no_reason_to_fail() -> None:
+    aws, table = finish_answers(), MemoryTable(record("WorkerStarting"))
+    aws.answers["ec2:GetConsoleOutput"] = refuse("UnauthorizedOperation", "not authorized: ec2:GetConsoleOutput")
+    assert run_finish(aws, table, error=LATE)["reason"].endswith("not authorized: ec2:GetConsoleOutput")
+    assert aws.asked("ec2:TerminateInstances")
+
+
 def test_an_instance_that_is_forgotten_already_is_no_error() -> None:
     aws = Aws({"ec2:TerminateInstances": refuse("InvalidInstanceID.NotFound")})
     workers.end(aws.client("ec2"), ["i-1"])
@@ -414,3 +476,29 @@ def test_a_worker_that_cannot_be_ended_does_not_keep_others_and_units_from_their
         reap.reap(table, reap.Services(*clients, SETTINGS["STACK"], TOPIC, MACHINE), timedelta(seconds=900))
     assert asked == ["i-1", "i-2"]
     assert table.records["d/u"]["JobStatus"] == "WorkerFailed"
+
+
+def test_a_reaper_that_may_not_look_at_all_still_ends_what_it_can() -> None:
+    class Unreadable(MemoryTable):
+        def find(self, unit: str) -> dict[str, Any] | None:
+            raise PermissionError("not authorized to perform: dynamodb:GetItem")
+
+    no_record = Unreadable(record("WorkerRunning", InstanceId="i-1"))
+    denied = refuse("AccessDeniedException", "not authorized to perform: states:DescribeExecution")
+    for table, execution, missing, age in (
+        (no_record, {"status": "ABORTED"}, "dynamodb:GetItem", 0),
+        (MemoryTable(record("WorkerFinished", InstanceId="i-1")), denied, "states:DescribeExecution", 0),
+        (MemoryTable(record("WorkerRunning", InstanceId="i-1")), denied, "states:DescribeExecution", 901),
+    ):
+        aws = Aws(
+            {
+                "ec2:DescribeInstances": listed(instance(age=age)),
+                "ec2:TerminateInstances": {"TerminatingInstances": []},
+                "stepfunctions:DescribeExecution": execution,
+                "sns:Publish": {"MessageId": "1"},
+            }
+        )
+        clients = (aws.client(name) for name in ("ec2", "stepfunctions", "sns"))
+        with pytest.raises(reap.ReapFailed, match=f"not authorized to perform: {missing}"):
+            reap.reap(table, reap.Services(*clients, SETTINGS["STACK"], TOPIC, MACHINE), timedelta(seconds=900))
+        assert aws.asked("ec2:TerminateInstances") == [{"InstanceIds": ["i-1"]}]

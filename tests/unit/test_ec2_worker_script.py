@@ -247,6 +247,7 @@ def test_a_worker_that_cannot_speak_for_itself_fails_the_unit(
     assert done.returncode != 0
     assert services.statuses() == ["WorkerFailed"]
     assert reason in services.reason()
+    assert services.reason() in done.stderr.splitlines()  # the console has it, should the record not take it
 
 
 def test_packages_that_cannot_be_installed_fail_the_unit(services: Services, tmp_path: Path) -> None:
@@ -284,3 +285,27 @@ def test_the_packages_of_an_instance_are_those_of_this_environment() -> None:
     assert len(found) == 5
     for each in found:
         assert re.search(rf"^{re.escape(each)}( ;|$)", pinned, re.M), each
+
+
+def test_what_is_slow_to_import_is_there_before_heartbeats_are_expected(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+    monkeypatch.setattr(worker, "load", lambda: loaded.append(len(services.updates)))
+    monkeypatch.setattr(worker, "work", lambda *_: loaded.append(len(services.updates)))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", services.url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    job = tmp_path / "job.json"
+    job.write_text(json.dumps(JOB))
+    worker.main(str(job), "i-1")
+    assert loaded == [0, 1]
+
+
+def test_a_package_that_cannot_be_imported_fails_the_unit(services: Services, tmp_path: Path) -> None:
+    (tmp_path / "sklearn").mkdir()
+    (tmp_path / "sklearn" / "__init__.py").write_text("raise OSError('no such library')")
+    script = launch.user_data(JOB).replace('run "the worker', f'export PYTHONPATH={tmp_path}\nrun "the worker')
+    assert run(services, tmp_path, script).returncode != 0
+    assert services.updates[0]["ExpressionAttributeValues"][":Reason"] == {"S": "OSError: no such library"}

@@ -33,6 +33,7 @@ SERVICES = {
     "dynamodb": "dynamodb",
     "sns": "sns",
     "sqs": "sqs",
+    "ssm": "ssm",
 }
 # Calls whose permission has another name, as the Service Authorization Reference lists them.
 PERMISSION_OF = {
@@ -59,6 +60,8 @@ ASKED_BESIDES = {
     "iam:TagRole": "create_role with Tags",
     "iam:PassRole": "create_function, create_state_machine, create_change_set",
     "sqs:TagQueue": "create_queue with tags",
+    "ssm:GetParameters": "create_change_set, for a parameter that names a public one",
+    "ec2:DescribeVpcs": "create_change_set, for a parameter of the type VPC",
 }
 
 
@@ -143,7 +146,7 @@ def test_every_action_exists(action):
 
 
 def test_nothing_is_allowed_outside_of_the_workshop():
-    anywhere = ("List", "DescribeLogGroups", "DescribeInstance", "DescribeSubnets")
+    anywhere = ("List", "DescribeLogGroups", "DescribeInstance", "DescribeSubnets", "DescribeVpcs")
     for statement in statements(prefix="mine"):
         for resource in statement["Resource"]:
             if resource == "*":
@@ -157,6 +160,7 @@ def test_nothing_is_allowed_outside_of_the_workshop():
                     "/mine-*",
                     ROLE,
                     permissions.MANAGED_RULE,
+                    f"::parameter/{permissions.IMAGES}/",
                     "log-group:/aws/sagemaker/ProcessingJobs:",
                 )
                 assert any(part in resource for part in own), resource

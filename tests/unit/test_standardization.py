@@ -12,6 +12,7 @@ import boto3
 import numpy as np
 import pandas as pd
 import pytest
+from answers import Aws, in_turn
 from botocore.loaders import Loader
 from botocore.stub import Stubber
 from jsonata.jexception import JException
@@ -153,6 +154,23 @@ def test_waiting_gives_up_and_says_how_many_have_ended(states: Any) -> None:
             stub.add_response("list_executions", listed(("a", "SUCCEEDED")))
         with pytest.raises(TimeoutError, match=r"1 executions have ended within 0\.4 seconds, not 2"):
             standardization.wait_for_executions(states, MACHINE, 2, known=(), seconds=0.4, sleep=lambda _: None)
+
+
+def test_a_notification_is_waited_for_with_an_upload_again_and_again() -> None:
+    old, new = listed(("old", "FAILED")), listed(("new", "FAILED"), ("old", "FAILED"))
+    begun = listed(("new", "RUNNING"), ("old", "FAILED"))
+    aws = Aws({"stepfunctions:ListExecutions": in_turn(*[old] * 32, begun, begun, new), "s3:PutObject": {}})
+    clients = aws.client("s3"), "b", aws.client("stepfunctions")
+    standardization.wait_for_notification(*clients, MACHINE, sleep=lambda _: None)
+    assert [asked["Key"] for asked in aws.asked("s3:PutObject")] == ["meta-data/probe.csv"] * 2
+
+
+def test_a_notification_that_never_comes_is_an_error() -> None:
+    aws = Aws({"stepfunctions:ListExecutions": {"executions": []}, "s3:PutObject": {}})
+    with pytest.raises(TimeoutError, match="no upload to b has started an execution within 60 seconds"):
+        standardization.wait_for_notification(
+            aws.client("s3"), "b", aws.client("stepfunctions"), MACHINE, seconds=60, sleep=lambda _: None
+        )
 
 
 def test_what_is_known_is_not_read_again(states: Any) -> None:

@@ -115,6 +115,26 @@ def test_instances_are_waited_for_until_none_is_left() -> None:
     assert units.wait_until_none_left(aws.client("ec2"), "demo", seconds=1, sleep=lambda _: None) == ["i-1"]
 
 
+def test_a_notification_is_waited_for_with_an_upload_again_and_again() -> None:
+    failed = item("probe/1", "Received", "WorkerFailed", reason="metainfo.json: device is missing")
+    looks = [{}] * 31 + [{"Item": item("probe/1", "Received")}, {"Item": failed}]
+    aws, slept = Aws({"dynamodb:GetItem": in_turn(*looks), "s3:PutObject": {}}), []
+    units.wait_for_notification(aws.client("s3"), "b", aws.client("dynamodb"), "units", sleep=slept.append)
+    assert len(slept) == 32
+    first, second = aws.asked("s3:PutObject")
+    assert first["Key"] == second["Key"]
+    assert first["Key"].startswith("probe/")
+    assert first["Key"].endswith("/metainfo.json")
+
+
+def test_a_notification_that_never_comes_is_an_error() -> None:
+    aws = Aws({"dynamodb:GetItem": {}, "s3:PutObject": {}})
+    with pytest.raises(TimeoutError, match="no upload to b was heard of within 60 seconds"):
+        units.wait_for_notification(
+            aws.client("s3"), "b", aws.client("dynamodb"), "units", seconds=60, sleep=lambda _: None
+        )
+
+
 # Stacks
 
 
@@ -216,3 +236,10 @@ def test_a_change_set_is_a_table() -> None:
     aws = Aws({"cloudformation:DescribeChangeSet": {"Changes": [{"Type": "Resource", "ResourceChange": made}]}})
     table = stacks.changes(aws.client("cloudformation"), "demo", "first")
     assert table.loc["Bucket"].tolist() == ["Add", "AWS::S3::Bucket", ""]
+
+
+def test_a_rolled_back_stack_has_half_an_hour_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botocore.waiter.time.sleep", lambda _: None)
+    answers = in_turn(stack("ROLLBACK_COMPLETE"), *[stack("DELETE_IN_PROGRESS")] * 600, stack("DELETE_COMPLETE"))
+    aws = Aws({"cloudformation:DescribeStacks": answers, "cloudformation:DeleteStack": {}})
+    assert stacks.change_set_type(aws.client("cloudformation"), "demo") == "CREATE"

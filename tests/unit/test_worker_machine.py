@@ -94,16 +94,18 @@ def test_no_role_may_do_everything() -> None:
             assert actions == ["ec2:DescribeInstances"], name
 
 
-def test_instances_are_ended_and_tagged_by_their_tag_only() -> None:
+def test_instances_are_read_ended_and_tagged_by_their_tag_only() -> None:
     conditions = {
-        (name, statement["Action"]): statement.get("Condition")
+        (name, action): statement.get("Condition")
         for name, statement in statements()
-        if statement["Action"] in ("ec2:TerminateInstances", "ec2:CreateTags")
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+        if action in ("ec2:TerminateInstances", "ec2:GetConsoleOutput", "ec2:CreateTags")
     }
     own = {"StringEquals": {"aws:ResourceTag/stack": {"Ref": "AWS::StackName"}}}
     assert conditions == {
         ("LaunchRole", "ec2:CreateTags"): {"StringEquals": {"ec2:CreateAction": "RunInstances"}},
         ("FinishRole", "ec2:TerminateInstances"): own,
+        ("FinishRole", "ec2:GetConsoleOutput"): own,
         ("ReapRole", "ec2:TerminateInstances"): own,
     }
 
