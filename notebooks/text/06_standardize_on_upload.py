@@ -15,7 +15,7 @@
 #
 # Let an upload to a bucket start a pipeline, and find out that no upload can break it.
 #
-# **For** the MLOps engineer · **Time** 30 minutes · **Cost on AWS** about $0.15 (some forty short processing jobs) ·
+# **For** the MLOps engineer · **Time** 30 minutes, on AWS 90 · **Cost on AWS** about $0.15 (some forty short processing jobs) ·
 # **Needs first** [02 · Build the experiment pipeline](02_build_experiment_pipeline.ipynb)
 
 # %% [markdown]
@@ -246,7 +246,8 @@ except states.exceptions.StateMachineDoesNotExist:
 # ## Step 5: the notification
 #
 # Two sides have to agree, as with the repository in 02. S3 checks the first when it is told the second: without the
-# permission, `put_bucket_notification_configuration` is refused.
+# permission, `put_bucket_notification_configuration` is refused. On AWS it takes S3 up to five minutes to heed what it
+# was told, and nobody hears of uploads meanwhile: the last line uploads `probe.csv` until one is heard of.
 
 # %%
 new = functions.allow_invoke(
@@ -272,6 +273,7 @@ retry_until_propagated(
         Bucket=BUCKET, NotificationConfiguration=configuration
     )
 )
+standardization.wait_for_notification(s3, BUCKET, states, machine_arn)
 print("uploads to meta-data/*.csv invoke", TRIGGER)
 
 # %% [markdown]
@@ -279,7 +281,8 @@ print("uploads to meta-data/*.csv invoke", TRIGGER)
 #
 # ## Upload twenty files at once
 #
-# The numeric columns of the data set, cut into twenty files.
+# The numeric columns of the data set, cut into twenty files, and three short functions for all that follows: upload a file,
+# note which executions there are, wait for new ones.
 
 # %%
 folder = workshop.work_dir / "partitions"
@@ -332,7 +335,8 @@ print("largest difference below 1e-9:", max(differences) < 1e-9)
 
 # %% [markdown]
 # Before, the columns could hardly be drawn in one picture; afterwards each has mean 0 and standard deviation 1. The shape
-# of a distribution stays as it is: a column with few large values still has them.
+# of a distribution stays as it is: a column with few large values still has them. Dots are means, thick lines one standard
+# deviation to both sides, thin lines go from the smallest to the largest value.
 
 # %%
 from helpers import plots

@@ -50,20 +50,13 @@ pd.set_option("display.max_colwidth", None)  # reasons in full
 #
 # ```mermaid
 # flowchart LR
-#   upload((metainfo.json)) --> bucket[(S3)] -- notification --> register[Lambda register]
-#   register -- one execution per upload --> machine
-#   register -- Received --> table[(DynamoDB)]
-#   subgraph machine[Step Functions]
-#     launch --> wait --> poll --> wait
-#     poll --> finish
-#   end
-#   launch -- run_instances --> worker[EC2 worker]
-#   worker -- status, heartbeats --> table
-#   worker -- results --> bucket
-#   poll -. is it final? .-> table
-#   finish -- terminate --> worker
-#   finish -- how it ended --> topic[SNS topic]
-#   reaper[Lambda reaper, on a schedule] -. ends what nobody needs .-> worker
+#   upload((metainfo.json)) --> bucket[(S3)] --> register[Lambda<br/>register]
+#   register -- "one execution<br/>per upload" --> machine[Step Functions]
+#   machine -- "launches, ends" --> worker[EC2 worker]
+#   machine -- how it ended --> topic[SNS topic] --> queue[SQS queue]
+#   worker -- "status,<br/>heartbeats" --> table[(DynamoDB)]
+#   machine -. "is it final?" .-> table
+#   reaper["Lambda reaper,<br/>every five minutes"] -. "ends what<br/>nobody needs" .-> worker
 # ```
 #
 # A machine that nobody ends costs money until somebody notices. So every path of the state machine leads through
@@ -93,12 +86,13 @@ s3.put_object(Bucket=workshop.bucket, Key=code_key, Body=code)
 print("uploaded:", *sorted(path.name for path in FOLDER.iterdir() if path.is_file()))
 
 # %% [markdown]
-# One of these files is no function: `worker.py` is what the instance runs. `launch` hands it over as `user_data`, in a
-# script that works the same on Amazon Linux and on the embedded AWS.
+# One of these files is no function: `worker.py` is what the instance runs. `launch` hands it over as `user_data`, within
+# a script that works the same on Amazon Linux and on the embedded AWS. The script asks the instance's metadata service
+# who and where it is, installs what is missing, and starts the worker; whatever fails, its trap writes it into the record.
 
 # %%
 script = (FOLDER / "user_data.sh").read_text()
-print(script[script.index("\nmetadata()") : script.index("\nreport()")])
+print(script[script.index('step="it was asking') :])
 
 # %% [markdown]
 # ## Step 2: a role for CloudFormation
@@ -193,10 +187,25 @@ if changing:
 made = stacks.follow(cloudformation, STACK)
 print(len(made), "resources:", ", ".join(sorted(set(made.status.str.partition("_")[2]))))
 outputs = stacks.outputs(cloudformation, STACK)
+dynamodb = boto3.client("dynamodb")
+units.wait_for_notification(s3, BUCKET, dynamodb, outputs["Table"])
 
 # %% [markdown]
 # If one of them could not be made, CloudFormation would take back the others, and the cell would say which one and why.
+# On AWS it takes S3 up to five minutes to heed a new notification, and nobody hears of uploads meanwhile: the last line
+# uploads a unit that is refused, until one is heard of.
 #
+# This is the state machine that it made. Whatever happens in *launch* or *poll*, the next state is *finish*, which ends the
+# instance: there is no other way out.
+
+# %%
+from helpers import diagrams
+
+states = boto3.client("stepfunctions")
+machine = states.describe_state_machine(stateMachineArn=outputs["Machine"])
+diagrams.draw(json.loads(machine["definition"]))
+
+# %% [markdown]
 # ## Step 6: subscribe to the results
 #
 # The topic tells how each unit ended. A queue collects what it says; the queue's policy lets this topic in and nobody
@@ -266,10 +275,8 @@ print(len(names), "units uploaded")
 #
 # The table shows each unit's status as it changes: `Received`, `WorkerStarting`, `WorkerRunning`, and then one of two ends.
 
+
 # %%
-dynamodb = boto3.client("dynamodb")
-
-
 def shown(frame):
     """Return a table of units without what differs from run to run."""
     return frame.rename(index=lambda unit: unit.partition("/")[2].partition("-")[0])
@@ -322,7 +329,6 @@ print(*sorted(one["Key"].rpartition("/")[2] for one in objects), sep="\n")
 # quarter of an hour; as soon as it runs, its execution is stopped.
 
 # %%
-states = boto3.client("stepfunctions")
 orphan = upload("device-3", new("orphan"), parts["device-3"], stall_seconds=900)
 record = units.wait_for_status(dynamodb, outputs["Table"], orphan, "WorkerRunning")
 states.stop_execution(executionArn=record["Execution"], cause="stopped by hand")
@@ -335,7 +341,7 @@ print("instances left:", len(units.instances_left(ec2, STACK)))
 # %%
 answer = boto3.client("lambda").invoke(FunctionName=outputs["Reaper"])
 assert "FunctionError" not in answer, answer["Payload"].read()
-print("instances left:", len(units.wait_until_none_left(ec2, STACK)))
+print("instances left:", len(units.wait_until_none_left(ec2, STACK, seconds=600)))
 shown(units.overview(dynamodb, outputs["Table"], [orphan]))[["status", "reason"]]
 
 # %% [markdown]
