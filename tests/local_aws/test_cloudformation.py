@@ -452,6 +452,19 @@ def test_what_cannot_be_replaced_under_its_name_is_refused_and_rolled_back(lab):
     assert lab.delete(name) == "DELETE_COMPLETE"
 
 
+def test_a_rule_of_a_security_group_can_be_described_anew(lab, embedded):
+    rule = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "0.0.0.0/0", "Description": "one"}
+    group = {"GroupDescription": "g", "VpcId": lab.vpc, "SecurityGroupEgress": [rule]}
+    template = {"Resources": {"Group": {"Type": "AWS::EC2::SecurityGroup", "Properties": group}}}
+    name, _ = lab.create(template)
+    rule["Description"] = "two"
+    assert lab.update(name, template) == "UPDATE_COMPLETE"
+    groups = embedded.client("ec2").describe_security_groups(GroupIds=[lab.physical(name)["Group"]])
+    [found] = groups["SecurityGroups"][0]["IpPermissionsEgress"]
+    assert [each["Description"] for each in found["IpRanges"]] == ["two"]
+    assert lab.delete(name) == "DELETE_COMPLETE"
+
+
 def test_stacks_share_what_they_export(lab):
     shared = lab.name()
     source, _ = lab.create({**queue(), "Outputs": {"Arn": {"Value": get("Queue"), "Export": {"Name": shared}}}})

@@ -72,10 +72,15 @@ class SecurityGroup(ResourceType):
             after = [_permission(rule) for rule in new.get(name, [])] or otherwise
             added = [rule for rule in after if rule not in before]
             gone = [rule for rule in before if rule not in after]
-            if added:
-                call("ec2", f"authorize_security_group_{direction}", GroupId=group, IpPermissions=added)
-            if gone:
-                call("ec2", f"revoke_security_group_{direction}", GroupId=group, IpPermissions=gone)
+            # Two rules that differ in their description only are one to EC2: the old one has to go first.
+            twins = [rule for rule in gone if _undescribed(rule) in map(_undescribed, added)]
+            for action, rules in (
+                ("revoke", twins),
+                ("authorize", added),
+                ("revoke", [rule for rule in gone if rule not in twins]),
+            ):
+                if rules:
+                    call("ec2", f"{action}_security_group_{direction}", GroupId=group, IpPermissions=rules)
 
 
 def _permission(rule: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,6 +96,16 @@ def _permission(rule: Mapping[str, Any]) -> dict[str, Any]:
     if other:
         found["UserIdGroupPairs"] = [{"GroupId": other, **about}]
     return found
+
+
+def _undescribed(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return EC2's form of a rule without its description."""
+    return {
+        name: [{key: text for key, text in each.items() if key != "Description"} for each in value]
+        if isinstance(value, list)
+        else value
+        for name, value in rule.items()
+    }
 
 
 TYPES = (SecurityGroup(),)
