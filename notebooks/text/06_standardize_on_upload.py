@@ -15,7 +15,8 @@
 #
 # Let an upload to a bucket start a pipeline, and find out that no upload can break it.
 #
-# **For** the MLOps engineer · **Time** 30 minutes, on AWS 90 · **Cost on AWS** about $0.15 (some forty short processing jobs) ·
+# **For** the MLOps engineer · **Time** 30 minutes ·
+# **Cost on AWS** about $0.15 (some forty short processing jobs, and an hour of waiting for them) ·
 # **Needs first** [02 · Build the experiment pipeline](02_build_experiment_pipeline.ipynb)
 
 # %% [markdown]
