@@ -56,7 +56,7 @@ pd.set_option("display.max_colwidth", None)  # reasons in full
 #   machine -- how it ended --> topic[SNS topic] --> queue[SQS queue]
 #   worker -- "status,<br/>heartbeats" --> table[(DynamoDB)]
 #   machine -. "is it final?" .-> table
-#   reaper["Lambda reaper,<br/>every five minutes"] -. "ends what<br/>nobody needs" .-> worker
+#   reaper["Lambda reaper: ends<br/>what nobody needs"] -.-> worker
 # ```
 #
 # A machine that nobody ends costs money until somebody notices. So every path of the state machine leads through
