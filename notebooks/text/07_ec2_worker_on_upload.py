@@ -52,11 +52,11 @@ pd.set_option("display.max_colwidth", None)  # reasons in full
 # flowchart LR
 #   upload((metainfo.json)) --> bucket[(S3)] --> register[Lambda<br/>register]
 #   register -- "one execution<br/>per upload" --> machine[Step Functions]
-#   machine -- "launches, ends" --> worker[EC2 worker]
+#   machine -- "launches,<br/>ends" --> worker[EC2 worker]
 #   machine -- how it ended --> topic[SNS topic] --> queue[SQS queue]
 #   worker -- "status,<br/>heartbeats" --> table[(DynamoDB)]
 #   machine -. "is it final?" .-> table
-#   reaper["Lambda reaper: ends<br/>what nobody needs"] -.-> worker
+#   reaper[Lambda<br/>reaper] -.-> worker
 # ```
 #
 # A machine that nobody ends costs money until somebody notices. So every path of the state machine leads through
