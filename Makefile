@@ -31,7 +31,8 @@ run: setup  ## set up, run notebooks 00-04 on the embedded AWS, show the table o
 
 test: setup  ## every test: unit, embedded AWS, notebooks against their stored outputs
 	@$(RUN) -m pytest -q -n 2 tests/unit
-	@$(RUN) -m pytest -q tests/local_aws tests/notebooks tests/container tests/sdk tests/browser
+	@$(RUN) -m pytest -q -n 4 --dist loadfile tests/local_aws tests/container tests/sdk
+	@$(RUN) -m pytest -q -n 2 --dist loadfile tests/notebooks tests/browser
 
 lab: setup  ## JupyterLab on the notebooks, embedded AWS up
 	@$(RUN) -m helpers.local_aws start

@@ -32,8 +32,14 @@ _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name":
 
 
 def twins(numbers: list[str] | None = None) -> list[Path]:
-    """Return the text twins in order, all of them or those whose number is asked for."""
-    return [path for path in sorted(TEXT.glob("*.py")) if not numbers or path.name[:2] in numbers]
+    """Return the text twins in order, all of them or those asked for: "08a", or "08" for each one of that number."""
+    wanted = set(numbers or ())
+    return [path for path in sorted(TEXT.glob("*.py")) if not wanted or {number(path), path.name[:2]} & wanted]
+
+
+def number(path: Path) -> str:
+    """Return a notebook's number as its file name has it, such as "07" or "08a"."""
+    return path.name.partition("_")[0]
 
 
 def read(twin: Path) -> nbformat.NotebookNode:

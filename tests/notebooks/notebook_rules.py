@@ -75,8 +75,9 @@ def section(notebook: NotebookNode, heading: str) -> list[NotebookNode]:
 
 def opening(notebook: NotebookNode, name: str) -> Iterator[str]:
     """Title with the file's number, who, time, cost and needs; what you will do; the one parameters cell."""
-    if not re.fullmatch(rf"# {name[:2]} · [A-Z].+", notebook.cells[0].source.partition("\n")[0]):
-        yield f"the first line is not '# {name[:2]} · Verb phrase'"
+    number = name.partition("_")[0]
+    if not re.fullmatch(rf"# {number} · [A-Z].+", notebook.cells[0].source.partition("\n")[0]):
+        yield f"the first line is not '# {number} · Verb phrase'"
     if not audience(notebook):
         yield "the first cell does not end in '**For** … · **Time** … · **Cost on AWS** … · **Needs first** …'"
     if not 3 <= len(_verbs(_will(notebook))) <= 4:
@@ -107,7 +108,7 @@ def ending(notebook: NotebookNode) -> Iterator[str]:
         yield f"What you built does not mirror You will: {pairs}"
     if "Left running" not in built:
         yield "What you built does not say what is left running"
-    if not re.search(r"(Next|Back to)\b[^\n]*(\n[^\n]+)*\]\(\d\d_\w+\.ipynb\)", built):
+    if not re.search(r"(Next|Back to)\b[^\n]*(\n[^\n]+)*\]\(\d\d[a-z]?_\w+\.ipynb\)", built):
         yield "What you built does not link to the next notebook"
 
 

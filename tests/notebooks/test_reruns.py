@@ -21,7 +21,7 @@ def twice(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def test_every_cell_can_be_run_twice_in_a_row() -> None:
     # 02 first: it has to be enough for every other notebook.
-    order = sorted(notebooks.twins(), key=lambda twin: (twin.name[:2] != "02", twin.name))
+    order = sorted(notebooks.twins(), key=lambda twin: (notebooks.number(twin) != "02", twin.name))
     with notebooks.fresh_embedded_aws():
         for twin in order:
             notebooks.execute(twice(notebooks.read(twin)))  # a cell that fails raises CellExecutionError

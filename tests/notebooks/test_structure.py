@@ -60,7 +60,7 @@ def test_its_links_lead_somewhere(path: Path, notebook: nbformat.NotebookNode) -
 
 def table_rows(text: str, prefix: str) -> list[tuple[str, str]]:
     """Return title-with-link and audience of each row that begins with a link to a notebook."""
-    row = re.compile(rf"^\| (\[[^\]]+\]\({prefix}\d\d_\w+\.ipynb\)) \| ([^|]+) \| [^|]+ \|$", re.M)
+    row = re.compile(rf"^\| (\[[^\]]+\]\({prefix}\d\d[a-z]?_\w+\.ipynb\)) \| ([^|]+) \| [^|]+ \|$", re.M)
     return row.findall(text)
 
 
