@@ -20,6 +20,7 @@ TARGETS = get_args(Target)
 LONGEST_PREFIX = 32
 LONGEST_BUCKET = 63
 LONGEST_SHORT_NAME = 19  # a job of notebook 06 is named after it, a batch (15 digits), an execution (24) and a retry
+PURPOSES = ("partitions", "units", "processing")  # of the buckets beside the workshop's own: notebooks 06, 07, 08
 OTHERS_SETTINGS = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
 RESERVED_BY_S3 = ("sthree-", "amzn-s3-demo-")
 
@@ -72,6 +73,15 @@ class Connection:
     def bucket_for(self, purpose: str) -> str:
         """Return the name of a bucket beside the workshop's own, for the files of one notebook."""
         return f"{self.prefix}-{purpose}-{self.account_id}"
+
+    @property
+    def log_groups(self) -> tuple[str, ...]:
+        """The log groups of notebook 08 that are not a function's: of builds, of tasks, of Batch jobs."""
+        return (
+            f"/aws/codebuild/{self.name('image')}",
+            f"/ecs/{self.name('summarize')}",
+            f"/aws/batch/{self.name('jobs')}",
+        )
 
     @property
     def short_name(self) -> str:

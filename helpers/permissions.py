@@ -11,6 +11,13 @@ from helpers import roles
 from helpers.connection import Connection
 
 MANAGED_RULE = "StepFunctionsGetEventsForSageMakerProcessingJobsRule"
+# The rules through which Step Functions learns that what it waits for has ended, made by AWS once for each account.
+MANAGED_RULES = (
+    MANAGED_RULE,
+    "StepFunctionsGetEventsForECSTaskRule",
+    "StepFunctionsGetEventsForBatchJobsRule",
+    "StepFunctionsGetEventsForSageMakerTrainingJobsRule",
+)
 IMAGES = "aws/service/ami-amazon-linux-latest"  # AWS's public parameters, of no account
 
 
@@ -104,7 +111,9 @@ def notebook_statements(workshop: Connection) -> list[dict[str, Any]]:
             arn("logs", "log-group:/aws/sagemaker/ProcessingJobs:*"),
         ),
         _allow(
-            "events", "DescribeRule ListTargetsByRule RemoveTargets DeleteRule", arn("events", f"rule/{MANAGED_RULE}")
+            "events",
+            "DescribeRule ListTargetsByRule RemoveTargets DeleteRule",
+            *(arn("events", f"rule/{rule}") for rule in MANAGED_RULES),
         ),
         _allow("iam", "SimulatePrincipalPolicy GetRole DeleteRolePolicy", workshop.role_arn),
         _allow(

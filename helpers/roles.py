@@ -28,7 +28,7 @@ def ensure_role(
     """Create the role ``name`` for the service ``trusted``, or bring an existing one up to date.
 
     ``trusted``: service principal such as lambda.amazonaws.com. ``statements``: the
-    role's one inline policy, which replaces what was there.
+    role's one inline policy, which replaces what was there; none for a role that calls nothing.
     """
     trust = {"Effect": "Allow", "Principal": {"Service": trusted}, "Action": "sts:AssumeRole"}
     try:
@@ -38,7 +38,10 @@ def ensure_role(
         iam.update_assume_role_policy(RoleName=name, PolicyDocument=policy_json([trust]))
         role = iam.get_role(RoleName=name)["Role"]
         created = False
-    iam.put_role_policy(RoleName=name, PolicyName=name, PolicyDocument=policy_json(statements))
+    if statements:
+        iam.put_role_policy(RoleName=name, PolicyName=name, PolicyDocument=policy_json(statements))
+    elif name in iam.list_role_policies(RoleName=name)["PolicyNames"]:
+        iam.delete_role_policy(RoleName=name, PolicyName=name)
     return Ensured(name, role["Arn"], created)
 
 

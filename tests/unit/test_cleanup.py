@@ -25,6 +25,17 @@ NOTHING = {
     "cloudformation:ListStacks": {"StackSummaries": []},
     "ec2:DescribeInstances": {"Reservations": []},
     "sqs:ListQueues": {},
+    "apigatewayv2:GetApis": {"Items": []},
+    "events:ListRules": {"Rules": []},
+    "stepfunctions:ListActivities": {"activities": []},
+    "sagemaker:ListTrainingJobs": {"TrainingJobSummaries": []},
+    "batch:DescribeJobQueues": {"jobQueues": []},
+    "batch:DescribeComputeEnvironments": {"computeEnvironments": []},
+    "batch:DescribeJobDefinitions": {"jobDefinitions": []},
+    "ecs:ListClusters": {"clusterArns": []},
+    "ecs:ListTaskDefinitionFamilies": {"families": []},
+    "codebuild:ListProjects": {"projects": []},
+    "ecr:DescribeRepositories": {"repositories": []},
 }
 
 
@@ -46,6 +57,16 @@ def account(monkeypatch, tmp_path):
 def only_the_first(answer):
     """Return an answer for the workshop's own bucket: those of notebooks 06 and 07 are not there."""
     return lambda params: (answer if "project1" in params["Bucket"] else refuse("NoSuchBucket", status=404))(params)
+
+
+def only_if(member, value, answer, otherwise):
+    """Return an answer to calls whose ``member`` has this value; all others get the other one."""
+
+    def chosen(params):
+        given = answer if params[member] == value else otherwise
+        return given(params) if callable(given) else given
+
+    return chosen
 
 
 def machine(name):
@@ -75,13 +96,23 @@ def test_everything_is_found_in_the_order_of_deletion(account):
         sagemaker__ListProcessingJobs={
             "ProcessingJobSummaries": [{"ProcessingJobName": "demo-exp-project1-a-train-0"}]
         },
-        events__DescribeRule={"Name": permissions.MANAGED_RULE},
+        events__DescribeRule=only_if("Name", permissions.MANAGED_RULE, {"Name": permissions.MANAGED_RULE}, ABSENT),
         lambda__ListFunctions={"Functions": [function("demo-exp-dispatcher")]},
         lambda__ListTags={"Tags": TAG},
         iam__ListRoles={"Roles": [{"RoleName": "demo-exp-jobs"}, {"RoleName": "demo-exp-dispatcher"}]},
         iam__ListRoleTags={"Tags": TAGS},
-        logs__DescribeLogGroups={"logGroups": [{"logGroupName": "/aws/lambda/demo-exp-dispatcher"}]},
-        logs__DescribeLogStreams={"logStreams": [{"logStreamName": "demo-exp-project1-a-train-0/algo-1"}]},
+        logs__DescribeLogGroups=only_if(
+            "logGroupNamePrefix",
+            "/aws/lambda/demo-exp-",
+            {"logGroups": [{"logGroupName": "/aws/lambda/demo-exp-dispatcher"}]},
+            {"logGroups": []},
+        ),
+        logs__DescribeLogStreams=only_if(
+            "logGroupName",
+            "/aws/sagemaker/ProcessingJobs",
+            {"logStreams": [{"logStreamName": "demo-exp-project1-a-train-0/algo-1"}]},
+            ABSENT,
+        ),
         s3__GetBucketTagging=only_the_first(lambda params: {"TagSet": TAGS}),
     )
     (workshop.work_dir / "demo-exp-project1").mkdir(parents=True)
@@ -372,3 +403,63 @@ def test_a_stack_and_its_instances_have_half_an_hour_to_go(account, monkeypatch)
     )
     cleanup.delete_resource(workshop, Resource("stack", "demo-exp-s"))
     assert sum(waited) > 30 * 60
+
+
+def test_what_notebook_08_made_is_found_before_the_roles_that_it_needs(account):
+    tags = [{"key": "workshop", "value": "demo-exp"}]
+    job_queue = {"jobQueueName": "demo-exp-normal", "status": "VALID", "tags": TAG}
+    environment = {"computeEnvironmentName": "demo-exp-spot", "status": "VALID", "tags": TAG}
+    definition = {"jobDefinitionName": "demo-exp-train", "revision": 3, "tags": TAG}
+    family = f"arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/demo-exp-summarize:2"
+    rule = {"Name": "demo-exp-activity-checker", "Arn": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/demo-exp-any"}
+    activity = {"name": "demo-exp-summarize", "activityArn": f"arn:aws:states:{REGION}:{ACCOUNT}:activity:demo-exp-any"}
+    images = {"repositoryName": "demo-exp-processing", "repositoryArn": f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/a"}
+    _, workshop = account(
+        apigatewayv2__GetApis={"Items": [{"Name": "demo-exp-start", "ApiId": "a", "Tags": TAG}]},
+        events__ListRules={"Rules": [rule]},
+        events__ListTagsForResource={"Tags": TAGS},
+        stepfunctions__ListActivities={"activities": [activity]},
+        stepfunctions__ListTagsForResource={"tags": tags},
+        batch__DescribeJobQueues={"jobQueues": [job_queue]},
+        batch__DescribeComputeEnvironments={"computeEnvironments": [environment]},
+        batch__DescribeJobDefinitions={"jobDefinitions": [definition]},
+        ecs__ListClusters={"clusterArns": [f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/demo-exp"]},
+        ecs__DescribeClusters={"clusters": [{"clusterName": "demo-exp", "status": "ACTIVE", "tags": tags}]},
+        ecs__ListTaskDefinitionFamilies={"families": ["demo-exp-summarize"]},
+        ecs__ListTaskDefinitions={"taskDefinitionArns": [family]},
+        ecs__DescribeTaskDefinition={"tags": tags},
+        codebuild__ListProjects={"projects": ["demo-exp-image", "others"]},
+        codebuild__BatchGetProjects={"projects": [{"name": "demo-exp-image", "tags": tags}]},
+        ecr__DescribeRepositories={"repositories": [images]},
+        ecr__ListTagsForResource={"tags": TAGS},
+        iam__ListRoles={"Roles": [{"RoleName": "demo-exp-task"}]},
+        iam__ListRoleTags={"Tags": TAGS},
+    )
+    assert [(kind, name) for kind, name, ours in found(workshop) if ours] == [
+        ("API", "demo-exp-start"),
+        ("schedule", "demo-exp-activity-checker"),
+        ("activity", "demo-exp-summarize"),
+        ("job queue", "demo-exp-normal"),
+        ("compute environment", "demo-exp-spot"),
+        ("job definition", "demo-exp-train:3"),
+        ("cluster", "demo-exp"),
+        ("task definition", "demo-exp-summarize:2"),
+        ("build project", "demo-exp-image"),
+        ("image repository", "demo-exp-processing"),
+        ("role", "demo-exp-task"),
+    ]
+
+
+def test_a_job_queue_is_disabled_emptied_and_waited_for(account):
+    there = {"jobQueueName": "demo-exp-normal", "status": "VALID", "tags": TAG}
+    updating = {"jobQueues": [{**there, "status": "UPDATING"}]}
+    aws, workshop = account(
+        batch__UpdateJobQueue={},
+        batch__ListJobs=only_if("jobStatus", "RUNNABLE", {"jobSummaryList": [{"jobId": "j", "jobName": "n"}]}, {}),
+        batch__TerminateJob={},
+        batch__DescribeJobQueues=in_turn(updating, {"jobQueues": [there]}, {"jobQueues": []}),
+        batch__DeleteJobQueue={},
+    )
+    cleanup.delete_resource(workshop, Resource("job queue", "demo-exp-normal"))
+    done = [name for name, _ in aws.calls if name not in ("batch:ListJobs", "batch:DescribeJobQueues")]
+    assert done == ["batch:UpdateJobQueue", "batch:TerminateJob", "batch:DeleteJobQueue"]
