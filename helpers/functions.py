@@ -24,18 +24,18 @@ PLATFORM = "manylinux2014_x86_64"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
 
-def package(folder: Path, *packages: Path, runtime: str = RUNTIME, cache: Path = CACHE) -> bytes:
-    """Return a zip of a function's folder, of ``packages`` and its requirements, the same bytes for the same files.
+def package(folder: Path, *shared: Path, runtime: str = RUNTIME, cache: Path = CACHE) -> bytes:
+    """Return a zip of a function's folder, of what is ``shared`` and its requirements, the same for the same files.
 
-    Of the folder, modules and shell scripts are taken: a function may hand those on. A package, such as PLANNING,
-    lies in the zip under its folder's name, with its modules and its JSON files. Requirements
-    (``requirements.txt``, if there is one) are installed for Lambda's platform as wheels, never built here, and
-    kept in ``cache``. Raises RuntimeError with pip's message.
+    Of the folder, modules and shell scripts are taken: a function may hand those on. A shared package, such as
+    PLANNING, lies in the zip under its folder's name, with its modules and its JSON files; a shared module beside
+    the function's own. Requirements (``requirements.txt``, if there is one) are installed for Lambda's platform as
+    wheels, never built here, and kept in ``cache``. Raises RuntimeError with pip's message.
     """
     sources = (*folder.rglob("*.py"), *folder.rglob("*.sh"))
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sources}
-    for source in packages:
-        for path in (*source.rglob("*.py"), *source.rglob("*.json")):
+    for source in shared:
+        for path in [source] if source.is_file() else [*source.rglob("*.py"), *source.rglob("*.json")]:
             files[path.relative_to(source.parent).as_posix()] = path.read_bytes()
     if (folder / "requirements.txt").exists():
         installed = _install(folder / "requirements.txt", runtime, cache)

@@ -1,6 +1,7 @@
 """What the notebook's own role needs: exactly what the notebooks call, on this workshop's resources.
 
-Two policies, because a managed policy, which an IAM user needs, has room for 6,144 characters.
+Several policies, because a managed policy, which an IAM user needs, has room for 6,144
+characters. A role's inline policies share 10,240, so the last one is managed for roles too.
 """
 
 import time
@@ -8,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from helpers import roles
-from helpers.connection import Connection
+from helpers.connection import PURPOSES, Connection
 
 MANAGED_RULE = "StepFunctionsGetEventsForSageMakerProcessingJobsRule"
 # The rules through which Step Functions learns that what it waits for has ended, made by AWS once for each account.
@@ -18,6 +19,7 @@ MANAGED_RULES = (
     "StepFunctionsGetEventsForBatchJobsRule",
     "StepFunctionsGetEventsForSageMakerTrainingJobsRule",
 )
+MANAGED_POLICY = "notebook-processing"
 IMAGES = "aws/service/ami-amazon-linux-latest"  # AWS's public parameters, of no account
 
 
@@ -39,7 +41,12 @@ def ensure_policy(
     if missing and ":role/" in workshop.role_arn:
         document, role = roles.policy_json(statements), workshop.role_arn.rpartition("/")[2]
         try:
-            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=document)
+            if policy == MANAGED_POLICY:
+                arn = policy_arn(workshop, policy)
+                roles.ensure_managed_policy(iam, arn, document, tags=workshop.tag_list)
+                iam.attach_role_policy(RoleName=role, PolicyArn=arn)
+            else:
+                iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=document)
             missing = roles.wait_for_actions(iam, workshop.role_arn, statements, sleep=sleep)
         except iam.exceptions.ClientError as error:
             if error.response["Error"]["Code"] != "AccessDenied":
@@ -92,18 +99,17 @@ def notebook_statements(workshop: Connection) -> list[dict[str, Any]]:
         ),
         _allow("states", "DescribeMapRun", arn("states", f"mapRun:{prefix}-*/*")),
         # Lists have no resource of their own.
-        _allow("states", "ListStateMachines", "*"),
-        _allow("codecommit", "ListRepositories", "*"),
-        _allow("lambda", "ListFunctions", "*"),
-        _allow("iam", "ListRoles", "*"),
+        _allow_all(
+            "states:ListStateMachines codecommit:ListRepositories lambda:ListFunctions iam:ListRoles"
+            " sagemaker:ListProcessingJobs servicequotas:ListServiceQuotas ListAWSDefaultServiceQuotas"
+            " logs:DescribeLogGroups",
+            "*",
+        ),
         _allow(
             "sagemaker",
             "DescribeProcessingJob StopProcessingJob",
             *(arn("sagemaker", f"processing-job/{name}-*") for name in dict.fromkeys((prefix, workshop.short_name))),
         ),
-        _allow("sagemaker", "ListProcessingJobs", "*"),
-        _allow("servicequotas", "ListServiceQuotas ListAWSDefaultServiceQuotas", "*"),
-        _allow("logs", "DescribeLogGroups", "*"),
         _allow(
             "logs",
             "DescribeLogStreams FilterLogEvents GetLogEvents DeleteLogStream DeleteLogGroup",
@@ -115,7 +121,12 @@ def notebook_statements(workshop: Connection) -> list[dict[str, Any]]:
             "DescribeRule ListTargetsByRule RemoveTargets DeleteRule",
             *(arn("events", f"rule/{rule}") for rule in MANAGED_RULES),
         ),
-        _allow("iam", "SimulatePrincipalPolicy GetRole DeleteRolePolicy", workshop.role_arn),
+        _allow(
+            "iam",
+            "SimulatePrincipalPolicy GetRole DeleteRolePolicy DetachRolePolicy",
+            workshop.role_arn,
+        ),
+        _allow("iam", "ListPolicyVersions DeletePolicyVersion DeletePolicy", policy_arn(workshop, MANAGED_POLICY)),
         _allow(
             "iam",
             "CreateRole GetRole TagRole ListRoleTags UpdateAssumeRolePolicy PutRolePolicy ListRolePolicies"
@@ -127,9 +138,9 @@ def notebook_statements(workshop: Connection) -> list[dict[str, Any]]:
 
 
 def upload_statements(workshop: Connection) -> list[dict[str, Any]]:
-    """Return what notebooks 06, 07 and 99 call besides."""
+    """Return what notebooks 06, 07 and 99 call besides, and the buckets of all later ones."""
     prefix, arn = workshop.prefix, _arns(workshop)
-    buckets = [f"arn:aws:s3:::{workshop.bucket_for(purpose)}" for purpose in ("partitions", "units")]
+    buckets = [f"arn:aws:s3:::{workshop.bucket_for(purpose)}" for purpose in PURPOSES]
     return [
         _allow(
             "s3",
@@ -168,24 +179,110 @@ def upload_statements(workshop: Connection) -> list[dict[str, Any]]:
     ]
 
 
+def processing_statements(workshop: Connection) -> list[dict[str, Any]]:
+    """Return what notebooks 08a to 08d and 99 call besides."""
+    prefix, arn = workshop.prefix, _arns(workshop)
+    linked = f"arn:aws:iam::{workshop.account_id}:role/aws-service-role"
+    return [
+        _allow(
+            "states",
+            "CreateActivity DeleteActivity GetActivityTask TagResource ListTagsForResource"
+            " SendTaskSuccess SendTaskHeartbeat",
+            arn("states", f"activity:{prefix}-*"),
+        ),
+        _allow("states", "StartExecution", arn("states", f"stateMachine:{prefix}-*")),
+        _allow(
+            "apigateway",
+            "POST GET PATCH DELETE",
+            *(f"arn:aws:apigateway:{workshop.region}::/{path}" for path in ("apis", "apis/*", "tags/*")),
+        ),
+        _allow("execute-api", "Invoke", arn("execute-api", "*/POST/start")),
+        _allow(
+            "events",
+            "PutRule PutTargets DeleteRule RemoveTargets ListTargetsByRule TagResource ListTagsForResource",
+            arn("events", f"rule/{prefix}-*"),
+        ),
+        _allow(
+            "ecr",
+            "CreateRepository DescribeImages DeleteRepository TagResource ListTagsForResource",
+            arn("ecr", f"repository/{prefix}-*"),
+        ),
+        _allow(
+            "codebuild",
+            "CreateProject UpdateProject DeleteProject BatchGetProjects StartBuild StopBuild BatchGetBuilds"
+            " BatchDeleteBuilds ListBuildsForProject",
+            arn("codebuild", f"project/{prefix}-*"),
+        ),
+        _allow(
+            "ecs",
+            "CreateCluster DeleteCluster DescribeClusters RegisterTaskDefinition DeleteTaskDefinitions RunTask StopTask"
+            " DescribeTasks TagResource",
+            *(arn("ecs", f"{kind}/{prefix}-*") for kind in ("cluster", "task-definition", "task")),
+        ),
+        _allow(
+            "batch",
+            "CreateComputeEnvironment UpdateComputeEnvironment DeleteComputeEnvironment CreateJobQueue UpdateJobQueue"
+            " DeleteJobQueue RegisterJobDefinition DeregisterJobDefinition SubmitJob TagResource",
+            *(arn("batch", f"{kind}/{prefix}-*") for kind in ("compute-environment", "job-queue", "job-definition")),
+        ),
+        _allow("batch", "TerminateJob", arn("batch", "job/*")),
+        _allow(
+            "sagemaker",
+            "DescribeTrainingJob StopTrainingJob ListTags",
+            arn("sagemaker", f"training-job/{workshop.short_name}-*"),
+        ),
+        # Lists have no resource of their own, and some other calls of Batch and ECS have none either.
+        _allow_all(
+            "states:ListActivities events:ListRules ecr:DescribeRepositories codebuild:ListProjects"
+            " ecs:ListClusters ListTasks ListTaskDefinitions ListTaskDefinitionFamilies DescribeTaskDefinition"
+            " DeregisterTaskDefinition batch:DescribeComputeEnvironments DescribeJobQueues DescribeJobDefinitions"
+            " DescribeJobs ListJobs sagemaker:ListTrainingJobs ec2:DescribeSecurityGroups",
+            "*",
+        ),
+        _allow(
+            "logs",
+            "CreateLogGroup PutRetentionPolicy TagResource GetLogEvents DeleteLogGroup",
+            *(arn("logs", f"log-group:{group}:*") for group in workshop.log_groups),
+        ),
+        _allow(
+            "logs",
+            "DescribeLogStreams DeleteLogStream DeleteLogGroup",
+            arn("logs", "log-group:/aws/sagemaker/TrainingJobs:*"),
+        ),
+        # The roles in which ECS and Batch work, made by AWS once in the life of an account.
+        _allow("iam", "CreateServiceLinkedRole", f"{linked}/ecs.amazonaws.com/*", f"{linked}/batch.amazonaws.com/*"),
+        _pass_role(
+            f"arn:aws:iam::{workshop.account_id}:role/{prefix}-*", "ecs-tasks.amazonaws.com", "codebuild.amazonaws.com"
+        ),
+    ]
+
+
 # The names of the notebook role's policies, without the prefix, and their statements.
 POLICIES: dict[str, Callable[[Connection], list[dict[str, Any]]]] = {
     "notebook": notebook_statements,
     "notebook-uploads": upload_statements,
+    MANAGED_POLICY: processing_statements,
 }
 
 
 def admin_command(workshop: Connection, policy: str = "notebook") -> str:
     """Return the command with which an administrator gives the notebook's role, or user, one of ``POLICIES``."""
     kind, _, name = workshop.role_arn.rpartition(":")[2].partition("/")
-    name, policy = name.rpartition("/")[2], workshop.name(policy)
-    if kind == "user":
+    arn, name, policy_name = policy_arn(workshop, policy), name.rpartition("/")[2], workshop.name(policy)
+    if kind == "user" or policy == MANAGED_POLICY:
         # A user's inline policies have 2,048 characters in all: this one is longer. A managed one may have 6,144.
         return (
-            f"aws iam create-policy --policy-name {policy} --policy-document file://policy.json && aws iam"
-            f" attach-user-policy --user-name {name} --policy-arn arn:aws:iam::{workshop.account_id}:policy/{policy}"
+            f"aws iam create-policy --policy-name {policy_name} --policy-document file://policy.json && aws iam"
+            f" attach-{kind}-policy --{kind}-name {name} --policy-arn {arn}"
         )
-    return f"aws iam put-role-policy --role-name {name} --policy-name {policy} --policy-document file://policy.json"
+    return (
+        f"aws iam put-role-policy --role-name {name} --policy-name {policy_name} --policy-document file://policy.json"
+    )
+
+
+def policy_arn(workshop: Connection, policy: str) -> str:
+    """Return the ARN of one of ``POLICIES`` where it is a managed one."""
+    return f"arn:aws:iam::{workshop.account_id}:policy/{workshop.name(policy)}"
 
 
 def _arns(workshop: Connection) -> Callable[[str, str], str]:
@@ -198,8 +295,13 @@ def _pass_role(role: str, *services: str) -> dict[str, Any]:
 
 
 def _allow(service: str, actions: str, *resources: str) -> dict[str, Any]:
-    return {
-        "Effect": "Allow",
-        "Action": [f"{service}:{action}" for action in actions.split()],
-        "Resource": list(resources),
-    }
+    return _allow_all(f"{service}:{actions}", *resources)
+
+
+def _allow_all(actions: str, *resources: str) -> dict[str, Any]:
+    """Return a statement; ``actions`` such as "s3:GetObject PutObject sns:Publish": a service holds until the next."""
+    names, service = [], ""
+    for word in actions.split():
+        service, action = word.split(":") if ":" in word else (service, word)
+        names.append(f"{service}:{action}")
+    return {"Effect": "Allow", "Action": names, "Resource": list(resources)}

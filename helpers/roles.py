@@ -50,6 +50,27 @@ def policy_json(statements: Sequence[Statement]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
 
 
+def ensure_managed_policy(iam: Any, arn: str, document: str, *, tags: Sequence[Mapping[str, str]] = ()) -> None:
+    """Create a managed policy of this account, or give an existing one a new version. No other version is kept."""
+    try:
+        iam.create_policy(PolicyName=arn.rpartition("/")[2], PolicyDocument=document, Tags=list(tags))
+    except iam.exceptions.EntityAlreadyExistsException:
+        _delete_other_versions(iam, arn)  # a policy has five at most
+        iam.create_policy_version(PolicyArn=arn, PolicyDocument=document, SetAsDefault=True)
+        _delete_other_versions(iam, arn)
+
+
+def delete_managed_policy(iam: Any, arn: str, *, role: str) -> bool:
+    """Take a managed policy from a role and delete it. Returns whether there was one."""
+    try:
+        iam.detach_role_policy(RoleName=role, PolicyArn=arn)
+        _delete_other_versions(iam, arn)
+        iam.delete_policy(PolicyArn=arn)
+    except iam.exceptions.NoSuchEntityException:
+        return False
+    return True
+
+
 def find_missing_actions(iam: Any, principal_arn: str, statements: Sequence[Statement]) -> list[str]:
     """Return which of the allowed actions in ``statements`` the principal may not do, "action on resource" each.
 
@@ -106,6 +127,12 @@ def delete_role(iam: Any, name: str) -> bool:
         iam.delete_role_policy(RoleName=name, PolicyName=policy)
     iam.delete_role(RoleName=name)
     return True
+
+
+def _delete_other_versions(iam: Any, arn: str) -> None:
+    for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]:
+        if not version["IsDefaultVersion"]:
+            iam.delete_policy_version(PolicyArn=arn, VersionId=version["VersionId"])
 
 
 def _contexts(statement: Statement) -> Iterator[list[dict[str, Any]]]:

@@ -8,10 +8,11 @@ workshop's prefix may begin with ours.
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import boto3
 
-from helpers import permissions
+from helpers import permissions, roles
 from helpers.cleanup import pipeline, processing, uploads
 from helpers.cleanup.found import Kind, Resource, unless_gone
 from helpers.connection import Connection
@@ -83,14 +84,19 @@ def delete_notebook_policies(workshop: Connection) -> list[str]:
     """Take ``permissions.POLICIES`` from this notebook's role, the one that allows it last. Returns those it had."""
     if ":role/" not in workshop.role_arn:
         return []  # what a user has, an administrator gave
-    iam, had = boto3.client("iam"), []
-    for name in (workshop.name(policy) for policy in reversed(permissions.POLICIES)):
-        try:
-            iam.delete_role_policy(RoleName=workshop.role_arn.rpartition("/")[2], PolicyName=name)
-            had.append(name)
-        except iam.exceptions.NoSuchEntityException:
-            continue
-    return had
+    iam, role = boto3.client("iam"), workshop.role_arn.rpartition("/")[2]
+    return [workshop.name(policy) for policy in reversed(permissions.POLICIES) if _take(iam, workshop, policy, role)]
+
+
+def _take(iam: Any, workshop: Connection, policy: str, role: str) -> bool:
+    """Take a policy from the notebook's role; False where it has none."""
+    if policy == permissions.MANAGED_POLICY:
+        return roles.delete_managed_policy(iam, permissions.policy_arn(workshop, policy), role=role)
+    try:
+        iam.delete_role_policy(RoleName=role, PolicyName=workshop.name(policy))
+    except iam.exceptions.NoSuchEntityException:
+        return False
+    return True
 
 
 def _is_part(resource: Resource, stack: str) -> bool:

@@ -337,11 +337,22 @@ def test_what_stays_is_returned_and_what_is_not_ours_not_waited_for(account):
 
 def test_the_notebooks_own_policies_go_last_and_only_once(account):
     gone = refuse("NoSuchEntity", status=404)
-    aws, workshop = account(iam__DeleteRolePolicy=in_turn({}, {}, gone, gone))
-    both = ["demo-exp-notebook-uploads", "demo-exp-notebook"]
-    assert cleanup.delete_notebook_policies(workshop) == both
+    versions = [
+        {"VersionId": "v2", "IsDefaultVersion": True},
+        {"VersionId": "v1", "IsDefaultVersion": False},
+    ]
+    aws, workshop = account(
+        iam__DetachRolePolicy=in_turn({}, gone),
+        iam__ListPolicyVersions={"Versions": versions},
+        iam__DeletePolicyVersion={},
+        iam__DeletePolicy={},
+        iam__DeleteRolePolicy=in_turn({}, {}, gone, gone),
+    )
+    inline = ["demo-exp-notebook-uploads", "demo-exp-notebook"]
+    assert cleanup.delete_notebook_policies(workshop) == ["demo-exp-notebook-processing", *inline]
     assert cleanup.delete_notebook_policies(workshop) == []
-    assert [asked["PolicyName"] for asked in aws.asked("iam:DeleteRolePolicy")] == both + both
+    assert [asked["PolicyName"] for asked in aws.asked("iam:DeleteRolePolicy")] == inline + inline
+    assert [asked["VersionId"] for asked in aws.asked("iam:DeletePolicyVersion")] == ["v1"]
 
 
 def test_a_users_policy_is_an_administrators_to_take(account):

@@ -51,6 +51,14 @@ def test_a_package_lies_under_its_name_with_modules_and_json(tmp_path):
     assert names(functions.package(source, shared)) == expected
 
 
+def test_a_shared_module_lies_beside_the_function_s_own(tmp_path):
+    source, shared = tmp_path / "a_function", tmp_path / "image" / "summarize.py"
+    for path in (source / "lambda_function.py", shared, shared.parent / "other.py"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    assert names(functions.package(source, shared)) == ["lambda_function.py", "summarize.py"]
+
+
 def test_the_functions_and_the_notebooks_share_the_planning_package():
     packaged = names(functions.package(functions.SOURCES / "pipeline_dispatcher", functions.PLANNING))
     assert {"planning/__init__.py", "planning/experiment.py", "lambda_function.py"} <= set(packaged)
