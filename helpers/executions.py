@@ -86,6 +86,20 @@ def follow(
         return watched.last
 
 
+def wait(
+    states: Any, arn: str, *, seconds: float = 6 * 3600, sleep: Callable[[float], None] = time.sleep
+) -> Mapping[str, Any]:
+    """Return an execution's description once it has ended, and show nothing. Raises TimeoutError after ``seconds``."""
+    waited, every = 0.0, 0.1
+    while (found := states.describe_execution(executionArn=arn))["status"] not in FINAL:
+        if waited >= seconds:
+            raise TimeoutError(f"the execution still runs after {seconds:g} seconds: {arn}")
+        sleep(every)
+        waited += every
+        every = min(every * 1.5, 5)
+    return found
+
+
 def _follow(
     watched: "_Watched", view: "_View", every: float | None, seconds: float, sleep: Callable[[float], None]
 ) -> Execution:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from helpers.connection import Connection
+
 Statement = Mapping[str, Any]
 
 
@@ -43,6 +45,30 @@ def ensure_role(
     elif name in iam.list_role_policies(RoleName=name)["PolicyNames"]:
         iam.delete_role_policy(RoleName=name, PolicyName=name)
     return Ensured(name, role["Arn"], created)
+
+
+def ensure_service_role(iam: Any, workshop: Connection, suffix: str, service: str, *statements: Statement) -> Ensured:
+    """Have one of the workshop's roles, for a service such as "lambda" or "ecs-tasks": see ``ensure_role``."""
+    trusted = f"{service}.amazonaws.com"
+    return ensure_role(iam, workshop.name(suffix), trusted=trusted, statements=statements, tags=workshop.tag_list)
+
+
+def allow(
+    actions: str, *resources: str, equals: Mapping[str, Any] | None = None, like: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return a statement that allows ``actions``, separated by blanks, on ``resources``.
+
+    ``equals``, ``like``: what keys of the request's context have to be, as StringEquals and StringLike.
+    """
+    statement: dict[str, Any] = {"Effect": "Allow", "Action": actions.split(), "Resource": list(resources)}
+    tests = {name: dict(test) for name, test in (("StringEquals", equals), ("StringLike", like)) if test}
+    return statement | ({"Condition": tests} if tests else {})
+
+
+def allow_log(workshop: Connection, group: str) -> dict[str, Any]:
+    """Return a statement that allows to write to a log group, and to make it."""
+    arn = f"arn:aws:logs:{workshop.region}:{workshop.account_id}:log-group:{group}"
+    return allow("logs:CreateLogGroup logs:CreateLogStream logs:PutLogEvents", arn, f"{arn}:*")
 
 
 def policy_json(statements: Sequence[Statement]) -> str:

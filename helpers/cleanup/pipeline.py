@@ -181,7 +181,7 @@ def _is_own_job(workshop: Connection, name: str) -> bool:
 
 def _is_own_training_job(workshop: Connection, name: str) -> bool:
     """Tell whether notebook 08d started it: name, purpose, and what makes it unique."""
-    return bool(re.fullmatch(rf"{workshop.short_name}-(training|summarize)-[0-9a-f]+", name))
+    return bool(re.fullmatch(rf"{workshop.short_name}-training-[0-9a-f]+", name))
 
 
 def _delete_clone(workshop: Connection, name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-from helpers.cleanup.found import Kind, Resource, as_mapping, has_tag, ignore_absent, pages, unless_gone
+from helpers.cleanup.found import Kind, Resource, as_mapping, has_tag, pages, unless_gone
 from helpers.connection import Connection
 
 _PATIENCE = 600.0  # seconds for Batch to take down what it keeps on ECS
@@ -90,7 +90,8 @@ def _delete_job_queue(workshop: Connection, name: str) -> None:
     batch.update_job_queue(jobQueue=name, state="DISABLED")
     for status in ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING"):
         for job in pages(batch, "list_jobs", "jobSummaryList", jobQueue=name, jobStatus=status):
-            ignore_absent(lambda job=job: batch.terminate_job(jobId=job["jobId"], reason="workshop clean-up"))
+            with unless_gone():
+                batch.terminate_job(jobId=job["jobId"], reason="workshop clean-up")
     _delete_when_valid(
         lambda: batch.describe_job_queues(jobQueues=[name])["jobQueues"],
         lambda: batch.delete_job_queue(jobQueue=name),

@@ -18,10 +18,15 @@ from helpers.local_aws.wire import Permission, service_model
 
 @dataclass(frozen=True)
 class Known:
-    """What a rule has to look up: a role's ARN, whose path is in no request, and a table's or index's partition key."""
+    """What a rule has to look up.
+
+    A role's ARN, whose path is in no request, a table's or index's partition key, and
+    what a task token was made for: an activity or a state machine.
+    """
 
     role_arn: Callable[[str], str | None]
     partition_key: Callable[[str, str], str | None]
+    token_resource: Callable[[str], str | None] = lambda token: None
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,10 @@ def _passing(role_arn: str, service: str) -> Permission:
 # --- IAM ---
 
 
+# Service-linked roles have names of AWS's own.
+LINKED_ROLES = {"ecs.amazonaws.com": "AWSServiceRoleForECS", "batch.amazonaws.com": "AWSServiceRoleForBatch"}
+
+
 def _iam(request: Request, known: Known) -> Asked:
     operation, name, profile = request.operation, request.param("RoleName"), request.param("InstanceProfileName")
     context = {
@@ -145,6 +154,10 @@ def _iam(request: Request, known: Known) -> Asked:
     }
     if operation == "SimulatePrincipalPolicy":
         return Asked(request.param("PolicySourceArn"))
+    if operation == "CreateServiceLinkedRole":
+        service = request.param("AWSServiceName")
+        role = f"role/aws-service-role/{service}/{LINKED_ROLES.get(service, 'AWSServiceRole')}"
+        return Asked(f"arn:aws:iam::{request.account_id}:{role}", {"iam:AWSServiceName": service})
     if profile:
         return _instance_profile(request, known, profile)
     if operation == "CreateRole":
@@ -169,9 +182,14 @@ def _instance_profile(request: Request, known: Known, profile: str) -> Asked:
 
 
 def _states(request: Request, known: Known) -> Asked:
-    del known
     if request.operation == "CreateActivity":
-        return Asked(request.arn(f"activity:{request.member('name')}"))
+        activity = request.arn(f"activity:{request.member('name')}")
+        return Asked(activity, more=_tagging(request, "TagResource", activity))
+    if request.operation == "ListActivities":
+        return Asked("*")
+    if request.operation.startswith("SendTask"):
+        # The reference names no resource; AWS asks about what the token belongs to.
+        return Asked(known.token_resource(request.member("taskToken")) or "*")
     return Asked(request.member("resourceArn") or request.member("mapRunArn") or None)
 
 

@@ -20,16 +20,24 @@ from xml.sax.saxutils import escape
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
 
-from helpers.local_aws import seam
+from helpers.local_aws import batch, seam
+from helpers.local_aws.apis import EXECUTE_PATH, Apis, Gateway
 from helpers.local_aws.cloudformation import CloudFormation
+from helpers.local_aws.codebuild import REPORT_PATH, CodeBuild
 from helpers.local_aws.codecommit import CodeCommit, GitHttp
+from helpers.local_aws.containers import Containers, Slots
 from helpers.local_aws.ec2 import Ec2
 from helpers.local_aws.ec2.machines import Machines
 from helpers.local_aws.ec2.service import CONTENT_TYPE as EC2_CONTENT
+from helpers.local_aws.ecr import REGISTRY_PATH, Ecr, Registry
+from helpers.local_aws.ecs import Ecs
 from helpers.local_aws.lambdas import Functions
+from helpers.local_aws.polls import until_left
 from helpers.local_aws.prefork import Warm
+from helpers.local_aws.rest import CONTENT_TYPE as REST_CONTENT
+from helpers.local_aws.rest import RestService
 from helpers.local_aws.sagemaker import SageMaker
-from helpers.local_aws.states.tasks import ProcessingTasks
+from helpers.local_aws.states.jobs import JobTasks
 from helpers.local_aws.wire import AwsError, Service, Site, dump, service_model
 
 HEALTH_PATH = "/_embedded_aws/health"
@@ -45,11 +53,13 @@ NOTEBOOK_ROLE_PATH = "/service-role/"
 # What a request to each service looks like. ministack routes some paths and hosts, and every
 # X-Amz-Target, before it looks at a signature: a request of another form never gets that far.
 JSON_MODELS = {"states": "stepfunctions", "logs": "logs", "events": "events"} | {
-    name: name for name in ("codecommit", "sagemaker", "dynamodb", "sqs", "ssm")
+    name: name for name in ("codebuild", "codecommit", "sagemaker", "dynamodb", "ecr", "ecs", "sqs", "ssm")
 }
 PATHS = {
     "s3": re.compile(r"/(?!health$|logout$|oauth2/|iceberg|v20180820/)([a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?)?", re.S),
     "lambda": re.compile(r"/20\d\d-\d\d-\d\d/(?!microvm|network-connectors).*", re.S),
+    "apigateway": re.compile(r"/v2/.*", re.S),
+    "batch": re.compile(r"/v1/([a-z]+|tags/.+)", re.S),
 }
 ONLY_ONCE = (b"authorization", b"host", b"x-amz-target")
 
@@ -68,6 +78,9 @@ class EmbeddedAws:
         self._site, self._admin_key = site, admin_key
         self._loop = asyncio.get_running_loop()
         self.seam = seam.Seam(site)
+        slots = Slots()
+        self._containers = Containers(site, warm.jobs, self._request_of_host, slots)
+        ecr = Ecr(site)
         self._sagemaker = SageMaker(
             site,
             lambda role, session: self.seam.identity.assume(role, "sagemaker.amazonaws.com", session),
@@ -76,6 +89,8 @@ class EmbeddedAws:
             ),
             host_requests=self._request_of_host,
             forkserver=warm.jobs,
+            slots=slots,
+            built=ecr.images,
         )
         self._functions = Functions(site.state_dir / "lambda", site.endpoint_url, zygote=warm.functions)
         codecommit = CodeCommit(
@@ -93,13 +108,51 @@ class EmbeddedAws:
         )
         stack_credentials = self.seam.stack_credentials
         self._cloudformation = CloudFormation(site, stack_credentials.of_role, stack_credentials.of_key)
+        apis = Apis(site, lambda api: f"{site.endpoint_url}{EXECUTE_PATH}{api}")
+        self._gateway = Gateway(site, apis.records, self.seam.api_calls)
+        self._ecs = Ecs(
+            site,
+            lambda role, session: self.seam.identity.assume(role, "ecs-tasks.amazonaws.com", session),
+            lambda role, needed: self.seam.identity.role_caller(role, "ecs-tasks.amazonaws.com", "ECS").require(
+                *needed
+            ),
+            containers=self._containers,
+            images=ecr.images,
+            networks=self._ec2,
+            linked_roles=self.seam.linked_roles,
+        )
+        self._batch = batch.Batch(
+            site,
+            batch.Around(
+                containers=self._containers,
+                images=ecr.images,
+                networks=self._ec2,
+                linked_roles=self.seam.linked_roles,
+                assume=lambda role, session: self.seam.identity.assume(role, "ecs-tasks.amazonaws.com", session),
+                require=lambda role, needed: self.seam.identity.role_caller(
+                    role, "ecs-tasks.amazonaws.com", "ECS"
+                ).require(*needed),
+                try_service_role=lambda role: self.seam.identity.assume(role, batch.PRINCIPAL, "aws-batch"),
+                make_log_group=self.seam.log_groups.ensure,
+            ),
+        )
+        self._codebuild = CodeBuild(
+            site,
+            lambda role, session: self.seam.identity.assume(role, "codebuild.amazonaws.com", session),
+            self._containers,
+        )
         self._services: dict[str, Service] = {
+            "apigateway": apis,
+            "batch": self._batch,
+            "codebuild": self._codebuild,
             "codecommit": codecommit,
+            "ecr": ecr,
+            "ecs": self._ecs,
             "sagemaker": self._sagemaker,
             "cloudformation": self._cloudformation,
         }
-        self._git = GitHttp(codecommit, self.seam.identity.credential)
-        self.seam.install(self._functions, ProcessingTasks(self._sagemaker))
+        self._git, self._registry = GitHttp(codecommit, self.seam.identity.credential), Registry(ecr)
+        self.seam.install(self._functions, JobTasks(self._services))
         self._hosts = {site.endpoint_url.removeprefix("http://"), f"localhost:{site.endpoint_url.rpartition(':')[2]}"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,10 +179,14 @@ class EmbeddedAws:
 
     def close(self) -> None:
         """End every job and function. Nothing of theirs outlives this call."""
+        self._gateway.close()
         self._cloudformation.close()
         self.seam.close()
         self.seam.events.stop()
         self._ec2.close()
+        self._ecs.close()
+        self._batch.close()
+        self._containers.close()
         self._sagemaker.close()
         self._functions.close()
         self.seam.events.join(EVENTS_SECONDS)
@@ -178,6 +235,14 @@ class EmbeddedAws:
             await _answer(send, 200, b'{"status":"ready"}')
         elif scope["path"].startswith(GIT_PATH):
             await self._git(scope, receive, send)
+        elif scope["raw_path"].startswith(EXECUTE_PATH.encode()):
+            await self._gateway(scope, receive, send)
+        elif scope["path"].startswith(REPORT_PATH):
+            body = await _read(receive)
+            said = await asyncio.to_thread(self._codebuild.report, scope["path"], scope["method"], body)
+            await _answer(send, 200, said)
+        elif scope["path"].startswith(REGISTRY_PATH) and not headers.get("authorization", "").startswith("AWS4-"):
+            await self._registry(scope, receive, send)
         else:
             service = signing_service(headers, scope["query_string"].decode("latin-1"))
             if service not in (*self._services, *seam.SERVICES, "ec2"):
@@ -187,6 +252,8 @@ class EmbeddedAws:
                 await self._serve(self._services[service], scope, headers, receive, send)
             elif service == "ec2":
                 await self._serve_ec2(scope, receive, send)
+            elif headers.get("x-amz-target", "").endswith(".GetActivityTask"):
+                await until_left(self.seam.asgi, scope, receive, send)
             else:
                 await self.seam.asgi(scope, receive, send)
 
@@ -199,6 +266,10 @@ class EmbeddedAws:
         if service is self._cloudformation:
             key = headers["authorization"].partition("Credential=")[2].partition("/")[0]
             await _answer(send, 200, await self._cloudformation.answer_in_pool(body, caller, key), kind="text/xml")
+        elif isinstance(service, RestService):
+            sent = scope["method"], scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
+            status, answer = await asyncio.to_thread(service.answer_rest, *sent, body, caller)
+            await _answer(send, status, answer, kind=REST_CONTENT)
         else:
             await _answer(send, 200, dump(await asyncio.to_thread(service.answer, target, body, caller)))
 
@@ -216,6 +287,8 @@ class EmbeddedAws:
             if message["type"] == "lifespan.startup.complete":
                 await self._make_principals()
                 self._sagemaker.resume()
+                self._ecs.resume()
+                self._batch.resume()
                 self.seam.resume()
             await send(message)
 

@@ -14,7 +14,7 @@ import gzip
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -103,9 +103,7 @@ class Service:
             raise AwsError("UnknownOperationException", f"{self.name} has no operation {operation}")
         if method is None:
             raise AwsError("NotImplemented", f"the embedded AWS does not support {self.name}:{operation}", 501)
-        shape = model.operation_model(operation).input_shape
-        if shape is not None:
-            _check(shape, params, "", lambda member, problem: self.invalid(operation, member, problem))
+        check(model.operation_model(operation), params, partial(self.invalid, operation))
         caller.require(*self.permissions(operation, params))
         return method(params, caller)
 
@@ -120,8 +118,14 @@ class Service:
             raise AwsError("SerializationException", "the request body is not a JSON object")
         model = service_model(self.name)
         if operation in model.operation_names:
-            params = _decode(model.operation_model(operation), params)
+            params = decode(model.operation_model(operation), params)
         return self.call(operation, params, caller)
+
+
+def check(operation: OperationModel, params: Params, invalid: Callable[[str, str], AwsError]) -> None:
+    """Hold parameters against the model. Raises SerializationException, or what ``invalid(member, problem)`` makes."""
+    if operation.input_shape is not None:
+        _check(operation.input_shape, params, "", invalid)
 
 
 def dump(output: Params) -> bytes:
@@ -153,7 +157,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"cannot send {type(value).__name__} over the wire")
 
 
-def _decode(operation: OperationModel, params: Params) -> Params:
+def decode(operation: OperationModel, params: Params) -> Params:
     """Turn base64 members into bytes; everything else stays as JSON gave it."""
 
     def walk(shape: Shape, value: Any) -> Any:

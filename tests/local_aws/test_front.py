@@ -205,12 +205,12 @@ def test_a_browser_page_of_another_site_is_given_nothing(embedded: Any, host: st
         assert "access-control-allow-origin" not in answer.headers
 
 
-@pytest.mark.parametrize("service", ["glue", "kms", "cognito-idp", "secretsmanager", "batch", "ecs"])
+@pytest.mark.parametrize("service", ["glue", "kms", "cognito-idp", "secretsmanager", "kinesis", "athena"])
 def test_a_service_that_is_not_here_is_named(embedded: Any, service: str) -> None:
     client = embedded.client(service)
     call = {
-        "glue": "list_jobs", "kms": "list_keys", "secretsmanager": "list_secrets", "batch": "describe_job_queues",
-        "ecs": "list_clusters",
+        "glue": "list_jobs", "kms": "list_keys", "secretsmanager": "list_secrets", "kinesis": "list_streams",
+        "athena": "list_data_catalogs",
     }.get(service)  # fmt: skip
     run = getattr(client, call) if call else lambda: client.list_user_pools(MaxResults=1)
     code, message = refused(run)

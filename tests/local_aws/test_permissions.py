@@ -186,7 +186,7 @@ def test_a_role_is_taken_only_by_whom_it_trusts(embedded: Any) -> None:
 def test_a_machine_that_waits_for_jobs_needs_the_events_permissions(embedded: Any, workshop: Workshop) -> None:
     statements = workshop.statements("machine")
     sync = {"Type": "Task", "Resource": "arn:aws:states:::sagemaker:createProcessingJob.sync", "End": True}
-    definition = json.dumps({"StartAt": "a", "States": {"a": {**sync, "Parameters": {}}}})
+    definition = json.dumps({"StartAt": "a", "States": {"a": sync}})
     create = embedded.client("stepfunctions").create_state_machine
     for action in ("events:PutTargets", "events:PutRule", "events:DescribeRule"):
         fewer = json.loads(json.dumps(statements))

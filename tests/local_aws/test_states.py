@@ -139,7 +139,7 @@ def test_parameters_that_sagemaker_refuses_fail_the_task(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    "resource", ["aws-sdk:iam:createUser", "aws-sdk:s3:deleteObject", "states:startExecution", "batch:submitJob.sync"]
+    "resource", ["aws-sdk:iam:createUser", "aws-sdk:s3:deleteObject", "states:startExecution", "glue:startJobRun.sync"]
 )
 def test_an_integration_that_would_not_ask_the_role_is_refused_by_name(lab: Lab, resource: str) -> None:
     task = {"Type": "Task", "Resource": f"arn:aws:states:::{resource}", "Parameters": {"UserName": "eve"}, "End": True}

@@ -1,4 +1,4 @@
-"""A room to try instances in: a process of its own, as root or as an ordinary user, that holds ``Machines``."""
+"""A room to try instances and containers in: a process of its own, as root or as an ordinary user, that holds them."""
 
 import ctypes
 import encodings.idna  # noqa: F401 - sockets load it late, when an ordinary user may not read root's Python
@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -16,12 +17,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from helpers.local_aws.containers import Container, Containers, End, Image, Log, Slots
 from helpers.local_aws.ec2.machines import Launch, Machines
 from helpers.local_aws.wire import AwsError, Site
 from helpers.local_aws.workers import agent, forkserver, isolation, processes, scripts
 from helpers.local_aws.workers.channel import Channel
 
 SECONDS = 30
+NOBODY = 65534
 ROLE = "arn:aws:iam::123456789012:role/worker"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "ASIAOFTHEWORKER",
@@ -54,8 +57,33 @@ class Aws(BaseHTTPRequestHandler):
         pass
 
 
+class CloudWatch:
+    """Answers the requests of hosts to CloudWatch Logs; nobody may touch what is called forbidden."""
+
+    def __init__(self) -> None:
+        self.groups: dict[str, dict[str, list[str]]] = {"known": {}, "forbidden": {}}
+
+    def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        operation, asked = headers["x-amz-target"].rpartition(".")[2], json.loads(body)
+        group, stream = asked["logGroupName"], asked.get("logStreamName", "")
+        if group == "forbidden" or stream == "forbidden":
+            return self._refuse("AccessDeniedException", f"no logs:{operation} for you")
+        if operation == "CreateLogGroup":
+            self.groups[group] = {}
+        elif group not in self.groups:
+            return self._refuse("ResourceNotFoundException", "The specified log group does not exist.")
+        elif operation == "CreateLogStream":
+            self.groups[group][stream] = []
+        else:
+            self.groups[group][stream] += [event["message"] for event in asked["logEvents"]]
+        return 200, b"{}"
+
+    def _refuse(self, code: str, message: str) -> tuple[int, bytes]:
+        return 400, json.dumps({"__type": code, "message": message}).encode()
+
+
 class Room:
-    """Machines, with what they stand on, in this process."""
+    """Machines and containers, with what they stand on, in this process."""
 
     def __init__(self, folder: Path, *, isolated: bool = True) -> None:
         state = folder / "state"
@@ -68,6 +96,10 @@ class Room:
         self.ends: dict[str, str] = {}
         self.ended = threading.Condition()
         self.machines = Machines(self.site, self._forkserver, self._assume, self._note_end)  # type: ignore[arg-type]
+        self.logs, self.started = CloudWatch(), list[str]()
+        self.container_ends: dict[str, End] = {}
+        self.slots = Slots(4, longest=SECONDS)
+        self.containers = Containers(self.site, self._forkserver, self.logs.answer, self.slots)  # type: ignore[arg-type]
 
     def launch(self, script: str | bytes = b"", name: str = "i-1", **more: Any) -> None:
         """Launch an instance that runs a script of /bin/sh, or these bytes as they are."""
@@ -91,9 +123,55 @@ class Room:
             assert self.ended.wait_for(lambda: name in self.ends, SECONDS), "it has not ended"
         return self.ends[name]
 
+    def image(self, **files: str) -> Path:
+        """Make the files of an image: ``app__main`` is /app/main."""
+        folder = Path(tempfile.mkdtemp(dir=self.site.state_dir))
+        for name, text in files.items():
+            path = folder / name.replace("__", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return folder
+
+    def scratch(self) -> list[str]:
+        """Return what is left of containers on the disk."""
+        return os.listdir(self.site.state_dir / "containers")
+
+    def start(self, *argv: str, name: str = "c-1", image: Path | None = None, **more: Any) -> None:
+        """Start a container, with the files and the working directory of an image if there are some."""
+        built = Image("image", "sha256:0", image, working_directory="/app" if image else "/")
+        wanted = {"environment": {}, "log": Log("known", name, CREDENTIALS), "grace": SECONDS, **more}
+        self.containers.start(
+            Container(name, built, argv, **wanted),
+            started=lambda: self._note(lambda: self.started.append(name)),
+            ended=lambda end: self._note(lambda: self.container_ends.update({name: end})),
+        )
+
+    def shell(self, script: str, name: str = "c-1", **more: Any) -> str:
+        """Run a script of /bin/sh as a container; return what it logged."""
+        self.start("sh", "-c", script, name=name, **more)
+        self.end(name)
+        return "\n".join(self.logs.groups["known"][name])
+
+    def wait_for_line(self, text: str, name: str = "c-1") -> None:
+        """Wait until a container has logged a line that contains the text."""
+        wait_for(lambda: any(text in line for line in self.logs.groups["known"].get(name, [])))
+
+    def end(self, name: str = "c-1") -> list[Any]:
+        """Wait for the end of a container; return reason, exit code, message, and what is wrong with the log."""
+        with self.ended:
+            assert self.ended.wait_for(lambda: name in self.container_ends, SECONDS), f"{name} has not ended"
+        end = self.container_ends[name]
+        return [end.reason, end.code, end.message, end.log_problem]
+
     def close(self) -> None:
         self.machines.close()
+        self.containers.close()
         self._forkserver.close()
+
+    def _note(self, change: Callable[[], Any]) -> None:
+        with self.ended:
+            change()
+            self.ended.notify_all()
 
     def _assume(self, role_arn: str, instance_id: str) -> dict[str, str]:
         if role_arn != ROLE:
@@ -101,20 +179,24 @@ class Room:
         return CREDENTIALS
 
     def _note_end(self, instance_id: str, reason: str) -> None:
-        with self.ended:
-            self.ends[instance_id] = reason
-            self.ended.notify_all()
+        self._note(lambda: self.ends.update({instance_id: reason}))
 
 
 class _Plain:
     """A forkserver on a machine without namespaces."""
+
+    def __init__(self) -> None:
+        self._asking, asked = socket.socketpair()
+        with asked:
+            processes.fork(lambda: scripts.serve(asked, load=lambda: None), "aws-scripts", [asked.fileno()])
+        self._asking.send(b"-")
 
     def fork(self, task: dict[str, Any]) -> Channel:
         ours, theirs = socket.socketpair()
         if os.fork() == 0:
             ours.close()
             try:
-                agent.main(Channel(theirs), theirs, False)
+                agent.main(Channel(theirs), self._asking, False)
             finally:
                 os._exit(0)
         theirs.close()
@@ -123,6 +205,7 @@ class _Plain:
         return channel
 
     def close(self) -> None:
+        self._asking.close()
         while True:
             try:
                 os.wait()
@@ -150,8 +233,11 @@ def become(user: int) -> None:
         ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: without it /proc/self belongs to root
 
 
-def enter(user: int, act: Callable[[Room], Any], *, isolated: bool = True) -> Any:
-    """Return what ``act`` returns (as JSON carries it) in a process of ``user`` that has a room; raise its error."""
+def enter(user: int, act: Callable[[Room], Any], *, isolated: bool = True, python: str = "") -> Any:
+    """Return what ``act`` returns (as JSON carries it) in a process of ``user`` that has a room; raise its error.
+
+    ``python``: a folder that it takes for a part of this Python.
+    """
     folder = Path(tempfile.mkdtemp(prefix="machines-", dir="/var/tmp"))
     folder.chmod(0o777)
     reader, writer = os.pipe()
@@ -162,6 +248,7 @@ def enter(user: int, act: Callable[[Room], Any], *, isolated: bool = True) -> An
             become(user)
             os.environ["HOME"] = str(folder)
             os.umask(0o022)
+            sys.path += [python] if python else []
             room = Room(folder, isolated=isolated)
             try:
                 result = {"value": act(room)}

@@ -52,6 +52,13 @@ def test_roles_are_checked_with_their_path(operation, params, expected):
     assert resource("iam", operation, **params) == expected
 
 
+def test_a_service_linked_role_is_checked_with_its_service():
+    found = question("iam", "CreateServiceLinkedRole", AWSServiceName="batch.amazonaws.com")
+    path = "role/aws-service-role/batch.amazonaws.com/AWSServiceRoleForBatch"
+    assert found.resource == f"arn:aws:iam::{ACCOUNT}:{path}"
+    assert found.context == {"iam:AWSServiceName": "batch.amazonaws.com"}
+
+
 @pytest.mark.parametrize("name", ["f", arn("lambda", "function:f")])
 def test_a_function_that_is_about_to_exist_has_its_arn_already(name):
     assert resource("lambda", "CreateFunction", {"FunctionName": name}) == arn("lambda", "function:f")

@@ -39,7 +39,13 @@ def twin(tmp_path):
 def test_twins_come_in_order_and_by_number():
     everything = notebooks.twins()
     assert everything == sorted(everything)
-    assert [path.name[:2] for path in notebooks.twins(["99", "00"])] == ["00", "99"]
+    assert [notebooks.number(path) for path in notebooks.twins(["99", "00"])] == ["00", "99"]
+
+
+def test_a_number_stands_for_all_its_notebooks_and_a_letter_for_one() -> None:
+    parts = [notebooks.number(path) for path in notebooks.twins(["08"])]
+    assert parts == ["08a", "08b", "08c", "08d"]
+    assert [notebooks.number(path) for path in notebooks.twins(["08b"])] == ["08b"]
     assert notebooks.twins(["no such number"]) == []
 
 

@@ -107,6 +107,9 @@ def run_agent(
     for message in channel:
         if message.content["event"] == "request":
             channel.send({"event": "answer", "status": 503}, b"{}")
+        elif message.content["event"] == "processes":
+            for file in message.files:
+                os.close(file)
         else:
             messages.append(message.content)
     channel.close()

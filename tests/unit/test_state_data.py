@@ -7,7 +7,7 @@ import random
 import pytest
 
 from helpers.local_aws.seam.listings import SortedObjects, page
-from helpers.local_aws.states import histories, items, tasks
+from helpers.local_aws.states import failures, histories, items
 from helpers.local_aws.states.maps import unsupported
 
 RECORD = {
@@ -94,7 +94,7 @@ def test_a_map_inside_a_branch_is_looked_at_too():
     ],
 )
 def test_an_error_is_named_after_the_sdks_exception(service, code, status, error):
-    assert tasks.sdk_error(service, code, "m", status).error == error
+    assert failures.sdk_error(service, code, "m", status).error == error
 
 
 def listed(objects, prefix="", delimiter="", most=1000):

@@ -37,6 +37,10 @@ STEP = {
             "ImageUri.$": "$$.Execution.Input['preprocess']['ImageUri']",
             "ContainerArguments.$": "$$.Execution.Input['preprocess']['args']",
         },
+        "RoleArn": "arn:aws:iam::123456789012:role/job",
+        "ProcessingResources": {
+            "ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.t3.medium", "VolumeSizeInGB": 1}
+        },
         "ProcessingInputs": [
             {
                 "InputName": "code",

@@ -2,32 +2,25 @@
 
 import base64
 import logging
-import os
-import select
-import shutil
-import signal
-import socket
+import secrets
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from helpers.local_aws.containers.hosts import Host, hidden, remove
 from helpers.local_aws.ec2.metadata import Facts, MetadataService
 from helpers.local_aws.wire import Site
-from helpers.local_aws.workers.channel import Channel, Message
+from helpers.local_aws.workers.channel import Message
 from helpers.local_aws.workers.forkserver import Forkserver
-from helpers.local_aws.workers.instance import DOORS, SHUTDOWN
+from helpers.local_aws.workers.instance import SHUTDOWN
 
 __all__ = ["SHUTDOWN", "Launch", "Machines"]
 
 CONSOLE_BYTES = 64 * 1024
 ENDED_CONSOLES = 256  # of instances that have ended: the latest
-_CONNECTIONS = 256  # to the metadata service of one instance at once
 _END_SECONDS = 10.0  # for an instance to end by itself when it is told to
-_TERMINATE = {"event": "terminate"}
-_AGENT_KILLED = "the instance's processes were killed"
+_KILLED = "the instance's processes were killed"
 _log = logging.getLogger(__name__)
 
 
@@ -64,7 +57,7 @@ class Machines:
         """
         self._site, self._forkserver, self._assume, self._on_end = site, forkserver, assume, ended
         self._scratch = site.state_dir / "machines"
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        remove(self._scratch)
         self._lock = threading.Lock()
         self._machines: dict[str, _Machine] = {}
         self._consoles: dict[str, _Console] = {}
@@ -118,12 +111,12 @@ class Machines:
     def _task(self, launch: Launch) -> dict[str, Any]:
         folder = self._scratch / launch.instance_id
         folder.mkdir(parents=True, mode=0o700)
-        hidden = [self._site.state_dir.resolve(), Path.home() / ".aws", *DOORS]
         return {
             "kind": "instance",
             "folder": str(folder.resolve()),
-            "hidden": [str(path) for path in hidden],
+            "hidden": hidden(self._site.state_dir),
             "endpoint_url": self._site.endpoint_url,
+            "below": f"/{secrets.token_hex(16)}",
             "user_data": base64.b64encode(launch.user_data).decode(),
         }
 
@@ -135,7 +128,7 @@ class Machines:
 
     def _forget(self, machine: "_Machine") -> None:
         name = machine.launch.instance_id
-        shutil.rmtree(self._scratch / name, ignore_errors=True)
+        remove(self._scratch / name)
         with self._lock:
             del self._machines[name]
             ended = [each for each in self._consoles if each not in self._machines]
@@ -145,7 +138,7 @@ class Machines:
 
 
 class _Machine:
-    """One instance: the server's end of the channel to its agent."""
+    """One instance: the server's end of the channel to its host."""
 
     def __init__(self, launch: Launch, assume: Callable[[str, str], dict[str, str]]) -> None:
         self.launch, self.console, self.gone = launch, _Console(), threading.Event()
@@ -158,54 +151,39 @@ class _Machine:
             launch.role_arn,
             launch.tokens_required,
         )
-        self._metadata = MetadataService(facts, lambda: assume(launch.role_arn, launch.instance_id))
-        self._connections = threading.Semaphore(_CONNECTIONS)
-        self._lock = threading.Lock()
-        self._channel: Channel | None = None
+        metadata = MetadataService(facts, lambda: assume(launch.role_arn, launch.instance_id))
+        self._host = Host(launch.instance_id, serve=metadata.serve)
+        self._messages: Iterator[Message] = iter(())
         self._wanted_end = self._started = False
-        self._reason = _AGENT_KILLED
-        self._below = ""  # where the paths of the metadata service begin
-        self._processes: list[int] = []  # pidfds: of the agent, and of the instance's first process
+        self._reason = _KILLED
 
     def boot(self, forkserver: Forkserver, task: dict[str, Any]) -> None:
         """Start the processes. Raises OSError, with nothing left behind, when they do not come up."""
-        channel = forkserver.fork(task)
-        with self._lock:
-            self._channel = channel
-        if self._wanted_end:
-            channel.send(_TERMINATE)
-        while not self._started and (message := channel.receive()) is not None:
+        self._host.attach(forkserver.fork(task))
+        self._messages = self._host.events()
+        for message in self._messages:
             self._take(message)
-        if not self._started:
-            self._clear()
-            raise OSError(self._reason)
+            if self._started:
+                return
+        raise OSError(self._reason)
 
     def follow(self) -> str:
-        """Take the agent's messages until the instance is gone; return why, "" when that was asked for."""
-        assert self._channel is not None, "it was booted"
-        for message in self._channel:
+        """Take the host's messages until the instance is gone; return why, "" when that was asked for."""
+        for message in self._messages:
             self._take(message)
-        for process in self._processes:
-            if not _has_ended(process, _END_SECONDS):
-                _log.error("%s: a process of it does not end", self.launch.instance_id)
-        self._clear()
         return "" if self._wanted_end else self._reason
 
     def ask_to_end(self) -> None:
-        """Tell the agent to end the instance."""
-        with self._lock:
-            self._wanted_end = True
-            if self._channel:
-                self._channel.send(_TERMINATE)
+        """Tell the host to end the instance."""
+        self._wanted_end = True
+        self._host.tell({"event": "terminate"})
 
     def terminate(self) -> None:
         """End the instance; returns when it is gone."""
         self.ask_to_end()
         if self.gone.wait(_END_SECONDS):
             return
-        with self._lock, suppress(ProcessLookupError):
-            for process in self._processes:  # the kernel kills all the rest with these two
-                signal.pidfd_send_signal(process, signal.SIGKILL)
+        self._host.kill()
         if not self.gone.wait(_END_SECONDS):
             _log.error("%s: it does not end", self.launch.instance_id)
 
@@ -213,40 +191,10 @@ class _Machine:
         event = message.content["event"]
         if event == "console":
             self.console.write(message.body)
-        elif event == "metadata":
-            for file in message.files:  # none where this process has no descriptor left
-                self._serve_metadata(socket.socket(fileno=file))
         elif event == "started":
-            self._started, self._processes, self._below = True, list(message.files), message.content["below"]
+            self._started = True
         else:
-            self._reason = message.content["reason"]
-
-    def _serve_metadata(self, connection: socket.socket) -> None:
-        if not self._connections.acquire(blocking=False):
-            return connection.close()
-        try:
-            threading.Thread(target=self._answer, args=(connection,), name="metadata", daemon=True).start()
-        except RuntimeError:  # the machine has no room for a thread; the instance's other messages still count
-            self._connections.release()
-            connection.close()
-        return None
-
-    def _answer(self, connection: socket.socket) -> None:
-        try:
-            self._metadata.serve(connection, self._below)
-        except OSError:
-            _log.debug("%s: a client of its metadata service has gone", self.launch.instance_id)
-        finally:
-            self._connections.release()
-
-    def _clear(self) -> None:
-        with self._lock:
-            if self._channel:
-                self._channel.close()
-            self._channel = None
-            for process in self._processes:
-                os.close(process)
-            self._processes = []
+            self._reason = message.content.get("reason") or message.content["problem"]
 
 
 class _Console:
@@ -264,10 +212,3 @@ class _Console:
     def read(self) -> bytes:
         with self._lock:
             return bytes(self._data)
-
-
-def _has_ended(process: int, seconds: float) -> bool:
-    """Wait until the process of a pidfd has ended; False when ``seconds`` pass first."""
-    poll = select.poll()
-    poll.register(process, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))

@@ -10,27 +10,18 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
+from helpers.local_aws.containers import endpoint
+from helpers.local_aws.containers.endpoint import Answer, refusal
 from helpers.local_aws.wire import AwsError
 
 TOKEN_PATH = "/latest/api/token"  # noqa: S105 - a path
 _TTL, _TOKEN = "x-aws-ec2-metadata-token-ttl-seconds", "x-aws-ec2-metadata-token"
 _LONGEST_TTL = 21600  # seconds
 _PROMISED = dt.timedelta(hours=6)  # how long credentials are good at least: sessions of roles live longer
-_SECONDS = 10.0  # for a client to send its request, or to take a part of the answer
 _NO_ACCESS = "AssumeRoleUnauthorizedAccess"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer: status, body, and content type or further headers."""
-
-    status: int
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "text/plain"})
 
 
 @dataclass(frozen=True)
@@ -61,9 +52,7 @@ class MetadataService:
 
         ``below``: where the paths begin, when this is a secret of the instance.
         """
-        with connection:
-            connection.settimeout(_SECONDS)
-            _Handler(connection, self, below)
+        endpoint.serve(connection, self.answer, below, name="EC2ws")
 
     def answer(self, method: str, path: str, headers: Mapping[str, str]) -> Answer:
         """Answer one request; the names of ``headers`` are in lower case."""
@@ -71,20 +60,20 @@ class MetadataService:
         if path.rstrip("/") == TOKEN_PATH:
             return self._new_token(method, headers)
         if method not in ("GET", "HEAD"):
-            return _refusal(405, "Method Not Allowed")
+            return refusal(405, "Method Not Allowed")
         token = headers.get(_TOKEN)
         if not self._valid(token) if token else self._facts.tokens_required:
-            return _refusal(401, "Unauthorized")
+            return refusal(401, "Unauthorized")
         return self._find(path)
 
     def _new_token(self, method: str, headers: Mapping[str, str]) -> Answer:
         if method != "PUT":
             return Answer(405, b"", {"Allow": "OPTIONS, PUT"})
         if "x-forwarded-for" in headers:  # a request that came through a proxy is not the instance's own
-            return _refusal(403, "Forbidden")
+            return refusal(403, "Forbidden")
         seconds = headers.get(_TTL, "")
         if not re.fullmatch(r"[0-9]{1,5}", seconds) or not 1 <= int(seconds) <= _LONGEST_TTL:
-            return _refusal(400, "Bad Request")
+            return refusal(400, "Bad Request")
         until = b"%d" % (int(self._clock()) + int(seconds))
         token = base64.urlsafe_b64encode(self._sign(until) + until)
         return Answer(200, token, {"Content-Type": "text/plain", _TTL: seconds})
@@ -106,7 +95,7 @@ class MetadataService:
         found: Any = tree
         for part in wanted:
             if not isinstance(found, dict) or part not in found:
-                return _refusal(404, "Not Found")
+                return refusal(404, "Not Found")
             found = found[part]
         if isinstance(found, dict):
             return Answer(200, _listing(found).encode())
@@ -159,46 +148,6 @@ class MetadataService:
         )
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """Read one request, answer it. That a connection is closed after it keeps idle clients from holding threads."""
-
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "EC2ws", ""
-
-    def __init__(self, connection: socket.socket, service: MetadataService, below: str) -> None:
-        self._service, self._below = service, below
-        super().__init__(connection, ("", 0), cast(Any, None))  # there is no server object
-
-    def parse_request(self) -> bool:
-        """Take every method: the service itself says which it has."""
-        if super().parse_request():
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            if self.path.startswith(f"{self._below}/"):
-                self._give(self._service.answer(self.command, self.path.removeprefix(self._below), headers))
-            else:
-                self._give(_refusal(404, "Not Found"))
-        return False
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer a request that is not HTTP."""
-        self.request_version = self.protocol_version  # else the answer would be that of HTTP 0.9, without a head
-        self._give(_refusal(int(code), message or ""))
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: paths and headers are the instance's own affair."""
-
-    def _give(self, answer: Answer) -> None:
-        self.close_connection = True
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
-        self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(answer.body)
-
-
 def _plant(tree: dict[str, Any], path: str, what: Any) -> None:
     *folders, name = path.strip("/").split("/")
     for folder in folders:
@@ -213,10 +162,6 @@ def _listing(folder: Mapping[str, Any]) -> str:
 def _document(**members: str) -> Answer:
     text = json.dumps({name: value for name, value in members.items() if value}, indent=2)
     return Answer(200, text.encode())
-
-
-def _refusal(status: int, reason: str) -> Answer:
-    return Answer(status, f"{status} - {reason}\n".encode())
 
 
 def _text(moment: dt.datetime) -> str:

@@ -64,6 +64,15 @@ class Ec2:
         """End every instance. Nothing of them outlives this call."""
         self._instances.close()
 
+    def zone(self, subnet_id: str) -> str:
+        """Return the availability zone of a subnet. Raises AwsError (InvalidSubnetID.NotFound)."""
+        return self._store.network.subnet(subnet_id).zone.name
+
+    def require_group(self, group_id: str) -> None:
+        """Raise AwsError (InvalidGroup.NotFound) unless there is this security group."""
+        with self._store.lock:
+            self._store.group(group_id)
+
     def run_instances(self, params: Params, caller: Caller) -> Params:
         """Launch instances. They are pending in the answer, and run as soon as their processes do."""
         order = launching.read(self._store, params, self._find_profile)

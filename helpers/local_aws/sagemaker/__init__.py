@@ -1,4 +1,4 @@
-"""SageMaker of the embedded AWS: processing jobs that really run."""
+"""SageMaker of the embedded AWS: processing and training jobs that really run."""
 
 from helpers.local_aws.sagemaker.service import SageMaker
 

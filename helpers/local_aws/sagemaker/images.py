@@ -10,6 +10,17 @@ _URI = re.compile(
 _KNOWN = ("sagemaker-scikit-learn",)
 
 
+def is_known(image_uri: str) -> bool:
+    """Tell whether an image is one of SageMaker's own that stand for this Python environment."""
+    match = _URI.fullmatch(image_uri)
+    return match is not None and match["repository"] in _KNOWN
+
+
+def in_ecr(image_uri: str) -> bool:
+    """Tell whether a URI names an image of a private registry of ECR."""
+    return _URI.fullmatch(image_uri) is not None
+
+
 def require_known(image_uri: str) -> None:
     """Raise ValidationException unless ``image_uri`` is an image that the embedded AWS can run.
 
@@ -17,8 +28,7 @@ def require_known(image_uri: str) -> None:
     AWS an image that does not exist is found only when the job starts; here
     the answer comes at once, because no other image can ever run.
     """
-    match = _URI.fullmatch(image_uri)
-    if match is None or match["repository"] not in _KNOWN:
+    if not is_known(image_uri):
         raise AwsError(
             "ValidationException",
             f"The embedded AWS cannot run the image {image_uri}: it knows the repository {', '.join(_KNOWN)} only.",

@@ -1,4 +1,4 @@
-"""The records of processing jobs: each a file, and in memory only what finds and lists them."""
+"""The records of the jobs of a kind: each a file, and in memory only what finds and lists them."""
 
 import json
 import os
@@ -16,8 +16,9 @@ class Records:
 
     A record has ``request``, ``arn``, ``tags``, ``status``, times in epoch
     seconds (``created``, ``modified``, ``started``, ``ended``), ``failure`` and
-    ``message``. Those of jobs that run are held in memory; of the others, the
-    file is the record, and the name, status and times are what is held.
+    what its kind adds: ``message``, or ``transitions`` and ``metrics``. Those of
+    jobs that run are held in memory; of the others, the file is the record, and
+    the name, status and times are what is held.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -1,30 +1,37 @@
-"""The SageMaker API: processing jobs and their tags."""
+"""The SageMaker API: processing jobs, training jobs, and their tags."""
 
-import base64
-import binascii
-import datetime as dt
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
-from helpers.local_aws.sagemaker import images
-from helpers.local_aws.sagemaker import request as requests
+from helpers.local_aws.containers.model import Image
+from helpers.local_aws.containers.slots import Slots
+from helpers.local_aws.ecr import ImageProblem
+from helpers.local_aws.sagemaker import access, answers, images, training_request
+from helpers.local_aws.sagemaker import request as processing_request
 from helpers.local_aws.sagemaker.hosts import Requests
 from helpers.local_aws.sagemaker.jobs import Jobs
+from helpers.local_aws.sagemaker.processing import Processing
 from helpers.local_aws.sagemaker.records import Job
+from helpers.local_aws.sagemaker.training import Training
 from helpers.local_aws.wire import AwsError, Caller, Params, Permission, Service, Site
 from helpers.local_aws.workers.forkserver import Forkserver
 
 GRACE = 120.0  # seconds between SIGTERM and SIGKILL, as SageMaker documents
-_MOST_TAGS = 50
-_SUMMARIES = "ProcessingJobSummaries"
+_END_SECONDS = 5.0  # for the threads of killed jobs to write down that they have failed
 
-Entry = tuple[str, str, float, float]  # name, status, time of creation, time of modification
 Assume = Callable[[str, str], dict[str, str]]
 Require = Callable[[str, Sequence[Permission]], None]
 
 
+class Images(Protocol):
+    """The images that somebody built: ``resolve`` raises ImageProblem for one that is not there."""
+
+    def resolve(self, uri: str, /) -> Image: ...
+    def pull_permissions(self, uri: str, /) -> list[Permission]: ...
+
+
 class SageMaker(Service):
-    """Run processing jobs as isolated processes of this machine.
+    """Run processing and training jobs as isolated processes of this machine.
 
     ``assume(role_arn, session_name)`` returns the AWS_ACCESS_KEY_ID,
     AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN with which sagemaker.amazonaws.com
@@ -43,224 +50,195 @@ class SageMaker(Service):
         *,
         host_requests: Requests,
         forkserver: Forkserver | None = None,
+        slots: Slots | None = None,
+        built: Images | None = None,
         grace: float = GRACE,
     ) -> None:
+        """``forkserver`` is ended with ``close``. ``built``: where training jobs find images other than SageMaker's."""
         super().__init__(site)
-        self._assume, self._require = assume, require
-        self._jobs = Jobs(site, grace, host_requests, forkserver or Forkserver())
+        self._assume, self._require, self._built = assume, require, built
+        self._forkserver = forkserver or Forkserver()
+        shared = site, grace, host_requests, self._forkserver, slots or Slots()
+        self._processing = Jobs(Processing(), *shared)
+        self._training = Jobs(Training(self._built_image), *shared)
+        self._kinds = {"processing-job": self._processing, "training-job": self._training}
 
     def permissions(self, operation: str, params: Params) -> Sequence[Permission]:
         """Return what SageMaker's authorization reference demands for the operation."""
-        action = f"sagemaker:{operation}"
-        if operation == "CreateProcessingJob":
-            arn = self._arn(params["ProcessingJobName"])
-            needed = [Permission(action, arn, self._create_context(params))]
-            if params.get("Tags"):
-                needed.append(Permission("sagemaker:AddTags", arn))
-            service = {"iam:PassedToService": "sagemaker.amazonaws.com"}
-            return [*needed, Permission("iam:PassRole", params["RoleArn"], service)]
-        if "ResourceArn" in params:
-            return [Permission(action, params["ResourceArn"])]
-        if "ProcessingJobName" in params:
-            return [Permission(action, self._arn(params["ProcessingJobName"]))]
-        return [Permission(action)]
+        return access.needed(operation, params, self._arn)
 
     def wait(self, name: str, timeout: float | None = None) -> bool:
         """Block until the processing job ``name`` is final, woken by its end; False after ``timeout`` seconds.
 
         Raises ValidationException when there is no such job.
         """
-        self._require_known(name)
-        return self._jobs.wait(name, timeout)
+        return self._wait(self._processing, name, timeout)
+
+    def wait_training(self, name: str, timeout: float | None = None) -> bool:
+        """Block until the training job ``name`` is final; as ``wait``."""
+        return self._wait(self._training, name, timeout)
 
     def knows(self, name: str) -> bool:
-        """Tell whether a job has, or had, this name."""
-        return self._jobs.known(name)
+        """Tell whether a processing job has, or had, this name."""
+        return self._processing.known(name)
+
+    def knows_training(self, name: str) -> bool:
+        """Tell whether a training job has, or had, this name."""
+        return self._training.known(name)
 
     def warm_up(self) -> None:
         """Load packages before the first job needs them; returns at once."""
-        self._jobs.warm_up()
+        self._forkserver.warm_up()
 
     def resume(self) -> None:
         """Run the jobs that waited when the embedded AWS was stopped; one whose role is gone fails."""
-        for name in self._jobs.waiting():
-            role = self._find(name)["request"]["RoleArn"]
-            try:
-                self._jobs.run(name, self._assume(role, "SageMaker"))
-            except AwsError as error:
-                self._jobs.fail(name, f"ClientError: {error.message}")
+        for jobs in self._kinds.values():
+            for name in jobs.waiting():
+                role = self._find(jobs, name)["request"]["RoleArn"]
+                try:
+                    jobs.run(name, self._assume(role, "SageMaker"))
+                except AwsError as error:
+                    jobs.fail(name, f"ClientError: {error.message}")
 
     def close(self) -> None:
-        """End every job that runs, and the warm process."""
-        self._jobs.close()
+        """End every job that runs, and the warm processes. Jobs that still wait for a slot go on waiting."""
+        ended = [(jobs, jobs.end()) for jobs in self._kinds.values()]
+        self._forkserver.close()
+        for jobs, names in ended:
+            for name in names:
+                jobs.wait(name, _END_SECONDS)
 
     def create_processing_job(self, params: Params, caller: Caller) -> Params:
         """Record and start a job. Names stay taken for ever, as on AWS."""
-        request = requests.complete(params)
-        name, arn = request["ProcessingJobName"], self._arn(params["ProcessingJobName"])
-        tags = _merge([], request.pop("Tags", []))
-        if self._jobs.known(name):
-            raise self._taken(arn)
-        try:
-            credentials = self._assume(request["RoleArn"], "SageMaker")
-        except AwsError as error:
-            raise AwsError(
-                "ValidationException",
-                f"Could not assume role {request['RoleArn']}. Please ensure that the role exists and allows principal "
-                "'sagemaker.amazonaws.com' to assume the role.",
-            ) from error
-        if not self._jobs.add(request, arn, tags):
-            raise self._taken(arn)
-        try:
-            self._require(request["RoleArn"], images.pull_permissions(request["AppSpecification"]["ImageUri"]))
-        except AwsError as error:  # AWS finds out when the instance is up: the job exists, and fails
-            self._jobs.fail(name, f"ClientError: the image cannot be pulled: {error.message}")
-        else:
-            self._jobs.run(name, credentials)
-        return {"ProcessingJobArn": arn}
+        request = processing_request.complete(params)
+        pull = images.pull_permissions(request["AppSpecification"]["ImageUri"])
+        return {"ProcessingJobArn": self._create(self._processing, "processing-job", request, pull)}
 
     def describe_processing_job(self, params: Params, caller: Caller) -> Params:
         """Return everything about a job, as it was asked for and as it went."""
-        job = self._find(params["ProcessingJobName"])
-        return {**job["request"], **_state(job), **_times(job, started="ProcessingStartTime")}
+        return answers.processing_description(self._find(self._processing, params["ProcessingJobName"]))
 
     def list_processing_jobs(self, params: Params, caller: Caller) -> Params:
         """List jobs by the documented filters, newest first unless asked otherwise."""
-        found = [entry for entry in self._jobs.index() if _matches(entry, params)]
-        keys: dict[str, Callable[[Entry], Any]] = {
-            "Name": lambda entry: entry[0],
-            "Status": lambda entry: (entry[1], entry[2]),
-            "CreationTime": lambda entry: entry[2],
-        }
-        descending = params.get("SortOrder", "Descending") == "Descending"
-        found.sort(key=keys[params.get("SortBy", "CreationTime")], reverse=descending)
-        page = _page(_SUMMARIES, found, params, 10)
-        return page | {_SUMMARIES: [_summary(self._find(entry[0])) for entry in page[_SUMMARIES]]}
+        return self._list(self._processing, "ProcessingJobSummaries", params, answers.processing_summary)
 
     def stop_processing_job(self, params: Params, caller: Caller) -> Params:
         """Send SIGTERM to a job's entrypoint, SIGKILL when it takes too long."""
-        name = params["ProcessingJobName"]
-        self._require_known(name)
-        status = self._jobs.stop(name)
-        if status not in ("InProgress", "Stopping"):
-            raise AwsError(
-                "ValidationException",
-                f"The request was rejected because the processing job is in status {status}.",
-            )
-        return {}
+        return self._stop(self._processing, params["ProcessingJobName"])
+
+    def create_training_job(self, params: Params, caller: Caller) -> Params:
+        """Record and start a job. Names stay taken for ever, as on AWS."""
+        request = training_request.complete(params)
+        uri = request["AlgorithmSpecification"]["TrainingImage"]
+        if images.is_known(uri):
+            pull = images.pull_permissions(uri)
+        else:
+            self._built_image(uri)
+            assert self._built is not None, "the image was found there"
+            pull = self._built.pull_permissions(uri)
+        return {"TrainingJobArn": self._create(self._training, "training-job", request, pull)}
+
+    def describe_training_job(self, params: Params, caller: Caller) -> Params:
+        """Return everything about a job, as it was asked for and as it went."""
+        return answers.training_description(self._find(self._training, params["TrainingJobName"]))
+
+    def list_training_jobs(self, params: Params, caller: Caller) -> Params:
+        """List jobs by the documented filters, newest first unless asked otherwise."""
+        for member in ("WarmPoolStatusEquals", "TrainingPlanArnEquals"):
+            if member in params:
+                raise AwsError("NotImplemented", f"the embedded AWS does not support ListTrainingJobs by {member}", 501)
+        return self._list(self._training, "TrainingJobSummaries", params, answers.training_summary)
+
+    def stop_training_job(self, params: Params, caller: Caller) -> Params:
+        """Send SIGTERM to a job's algorithm, SIGKILL when it takes too long; its model is kept."""
+        return self._stop(self._training, params["TrainingJobName"])
 
     def add_tags(self, params: Params, caller: Caller) -> Params:
         """Add tags to a job, or change their values."""
-        name, job = self._tagged(params["ResourceArn"])
-        tags = _merge(job["tags"], params["Tags"])
-        self._jobs.tag(name, tags)
+        jobs, name, job = self._tagged(params["ResourceArn"])
+        tags = answers.merged(job["tags"], params["Tags"])
+        jobs.tag(name, tags)
         return {"Tags": tags}
 
     def list_tags(self, params: Params, caller: Caller) -> Params:
         """List the tags of a job."""
-        _, job = self._tagged(params["ResourceArn"])
-        return _page("Tags", job["tags"], params, _MOST_TAGS)
+        _, _, job = self._tagged(params["ResourceArn"])
+        return answers.page("Tags", job["tags"], params, answers.MOST_TAGS)
 
     def delete_tags(self, params: Params, caller: Caller) -> Params:
         """Remove tags from a job; keys that it does not have are no error."""
-        name, job = self._tagged(params["ResourceArn"])
-        self._jobs.tag(name, [tag for tag in job["tags"] if tag["Key"] not in params["TagKeys"]])
+        jobs, name, job = self._tagged(params["ResourceArn"])
+        jobs.tag(name, [tag for tag in job["tags"] if tag["Key"] not in params["TagKeys"]])
         return {}
 
-    def _arn(self, name: str) -> str:
-        return self.site.arn("sagemaker", f"processing-job/{name.lower()}")
+    def _create(self, jobs: Jobs, resource: str, request: Params, pull: Sequence[Permission]) -> str:
+        """Record and start a job whose image asks for the permissions ``pull``; return its ARN."""
+        name, role = request[jobs.kind.name], request["RoleArn"]
+        arn = self._arn(resource, name)
+        tags = answers.merged([], request.pop("Tags", []))
+        if jobs.known(name):
+            raise jobs.kind.taken(arn)
+        try:
+            credentials = self._assume(role, "SageMaker")
+        except AwsError as error:
+            raise AwsError(
+                "ValidationException",
+                f"Could not assume role {role}. Please ensure that the role exists and allows principal "
+                "'sagemaker.amazonaws.com' to assume the role.",
+            ) from error
+        if not jobs.add(request, arn, tags):
+            raise jobs.kind.taken(arn)
+        try:
+            self._require(role, pull)
+        except AwsError as error:  # AWS finds out when the instance is up: the job exists, and fails
+            jobs.fail(name, f"ClientError: the image cannot be pulled: {error.message}")
+        else:
+            jobs.run(name, credentials)
+        return arn
 
-    def _create_context(self, params: Params) -> dict[str, Any]:
-        cluster = params["ProcessingResources"]["ClusterConfig"]
-        tags = params.get("Tags", [])
-        context: dict[str, Any] = {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in tags}
-        if "InstanceType" in cluster:
-            context["sagemaker:InstanceTypes"] = [cluster["InstanceType"]]
-        return context | ({"aws:TagKeys": [tag["Key"] for tag in tags]} if tags else {})
+    def _list(self, jobs: Jobs, member: str, params: Params, summary: Callable[[Job], Params]) -> Params:
+        page = answers.page(member, answers.listed(jobs.index(), params), params)
+        return page | {member: [summary(self._find(jobs, name)) for name in page[member]]}
 
-    def _find(self, name: str) -> Job:
-        job = self._jobs.find(name)
+    def _stop(self, jobs: Jobs, name: str) -> Params:
+        self._find(jobs, name)
+        status = jobs.stop(name)
+        if status not in ("InProgress", "Stopping"):
+            raise AwsError(
+                "ValidationException", f"The request was rejected because the {jobs.kind.noun} is in status {status}."
+            )
+        return {}
+
+    def _wait(self, jobs: Jobs, name: str, timeout: float | None) -> bool:
+        if not jobs.known(name):
+            raise jobs.kind.unknown(name)
+        return jobs.wait(name, timeout)
+
+    def _built_image(self, uri: str) -> Image:
+        """Return an image out of ECR. Raises ValidationException."""
+        if self._built is None or not images.in_ecr(uri):
+            raise AwsError("ValidationException", f"The training image {uri} is not in Amazon ECR.")
+        try:
+            return self._built.resolve(uri)
+        except ImageProblem as error:
+            raise AwsError("ValidationException", f"Requested image {uri} not found. ({error})") from error
+
+    def _arn(self, resource: str, name: str) -> str:
+        return self.site.arn("sagemaker", f"{resource}/{name.lower()}")
+
+    def _find(self, jobs: Jobs, name: str) -> Job:
+        job = jobs.find(name)
         if job is None:
-            raise self._unknown(name)
+            raise jobs.kind.unknown(name)
         return job
 
-    def _require_known(self, name: str) -> None:
-        if not self._jobs.known(name):
-            raise self._unknown(name)
-
-    def _unknown(self, name: str) -> AwsError:
-        return AwsError("ValidationException", f"Could not find requested job with name: {name}")
-
-    def _tagged(self, arn: str) -> tuple[str, Job]:
-        kind, _, name = arn.split(":", 5)[5].partition("/")
-        if kind != "processing-job":
+    def _tagged(self, arn: str) -> tuple[Jobs, str, dict[str, Any]]:
+        resource, _, name = arn.split(":", 5)[5].partition("/")
+        if resource not in self._kinds:
             raise AwsError("NotImplemented", f"the embedded AWS does not support tags of {arn}", 501)
-        known = self._jobs.named(name)
-        job = self._find(known) if known else None
+        jobs = self._kinds[resource]
+        known = jobs.named(name)
+        job = self._find(jobs, known) if known else None
         if known is None or job is None or job["arn"] != arn:
-            raise self._unknown(name)
-        return known, job
-
-    def _taken(self, arn: str) -> AwsError:
-        return AwsError(
-            "ResourceInUse",
-            "Job name must be unique within an AWS account and region, "
-            f"and a job with this name already exists ({arn})",
-        )
-
-
-def _state(job: Job) -> Params:
-    members = {"ProcessingJobArn": job["arn"], "ProcessingJobStatus": job["status"]}
-    optional = {"FailureReason": job.get("failure"), "ExitMessage": job.get("message")}
-    return members | {name: value for name, value in optional.items() if value}
-
-
-def _times(job: Job, **more: str) -> Params:
-    members = {"created": "CreationTime", "modified": "LastModifiedTime", "ended": "ProcessingEndTime", **more}
-    return {member: dt.datetime.fromtimestamp(job[key], dt.UTC) for key, member in members.items() if key in job}
-
-
-def _summary(job: Job) -> Params:
-    return {"ProcessingJobName": job["request"]["ProcessingJobName"], **_state(job), **_times(job)}
-
-
-def _matches(entry: Entry, params: Params) -> bool:
-    name, status, created, modified = entry
-    if params.get("NameContains", "").lower() not in name.lower():
-        return False
-    if params.get("StatusEquals", status) != status:
-        return False
-    for member, when in (("CreationTime", created), ("LastModifiedTime", modified)):
-        after, before = params.get(f"{member}After"), params.get(f"{member}Before")
-        if (after is not None and when <= _epoch(after)) or (before is not None and when >= _epoch(before)):
-            return False
-    return True
-
-
-def _epoch(value: Any) -> float:
-    """Read a time as the wire (a number), Step Functions (text) or Python gives it."""
-    try:
-        if isinstance(value, (int, float)):
-            return float(value)
-        moment = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(value)
-    except ValueError:
-        raise AwsError("ValidationException", f"'{value}' is not a time") from None
-    return moment.timestamp()
-
-
-def _merge(tags: list[dict[str, str]], new: list[dict[str, str]]) -> list[dict[str, str]]:
-    merged = {tag["Key"]: tag["Value"] for tag in (*tags, *new)}
-    if len(merged) > _MOST_TAGS:
-        raise AwsError("ValidationException", f"A resource can have at most {_MOST_TAGS} tags.")
-    return [{"Key": key, "Value": value} for key, value in merged.items()]
-
-
-def _page(member: str, items: list[Any], params: Params, size: int) -> Params:
-    """Return one page of ``items``; the token says where the next one begins."""
-    try:
-        start = int(base64.urlsafe_b64decode(params.get("NextToken", "MA==")))
-    except (binascii.Error, ValueError):
-        raise AwsError("ValidationException", "The pagination token is not valid.") from None
-    end = start + params.get("MaxResults", size)
-    more = {"NextToken": base64.urlsafe_b64encode(str(end).encode()).decode()} if end < len(items) else {}
-    return {member: items[start:end], **more}
+            raise jobs.kind.unknown(name)
+        return jobs, known, job

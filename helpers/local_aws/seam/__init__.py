@@ -11,18 +11,21 @@ from typing import Any
 
 from helpers.local_aws.lambdas import Functions
 from helpers.local_aws.seam import memory
+from helpers.local_aws.seam.apis import ApiCalls
 from helpers.local_aws.seam.executions import ExecutionHooks
 from helpers.local_aws.seam.functions import FunctionHooks
 from helpers.local_aws.seam.hooks import HOOKS, SERVICES, Ministack, check_hooks, configure
 from helpers.local_aws.seam.identity import Identity
 from helpers.local_aws.seam.instances import InstanceProfiles
+from helpers.local_aws.seam.linked_roles import LinkedRoles
+from helpers.local_aws.seam.log_groups import LogGroups
 from helpers.local_aws.seam.messaging import Messaging
 from helpers.local_aws.seam.notifications import NotificationHooks
 from helpers.local_aws.seam.objects import ObjectHooks
 from helpers.local_aws.seam.schedules import Schedules
 from helpers.local_aws.seam.stacks import StackCredentials
 from helpers.local_aws.seam.tables import Tables
-from helpers.local_aws.states.tasks import ProcessingTasks
+from helpers.local_aws.states.jobs import JobTasks
 from helpers.local_aws.wire import Site
 
 __all__ = ["HOOKS", "SERVICES", "Seam", "check_hooks", "configure"]
@@ -36,19 +39,22 @@ class Seam:
         self._site, self._ministack = site, Ministack()
         self.identity = Identity(site, self._ministack)
         self.instance_profiles = InstanceProfiles(self._ministack)
+        self.linked_roles = LinkedRoles(site.account_id, self._ministack)
+        self.log_groups = LogGroups(self._ministack)
         self.stack_credentials = StackCredentials(site, self._ministack, self.identity)
         self._functions = FunctionHooks(site, self._ministack, self.identity)
         self.invoke_for, self.events = self._functions.invoke_for, self._functions.queue
+        self.api_calls = ApiCalls(site, self._ministack, self.identity, self._functions)
 
     @property
     def asgi(self) -> Callable[..., Any]:
         """ministack's ASGI application."""
         return self._ministack.app.app
 
-    def install(self, functions: Functions, processing: ProcessingTasks) -> None:
-        """Run functions in our workers, and processing jobs as tasks of executions."""
+    def install(self, functions: Functions, jobs: JobTasks) -> None:
+        """Run functions in our workers, and jobs and containers as tasks of executions."""
         self._functions.install(functions)
-        ObjectHooks(self._ministack, self.identity).install()
+        ObjectHooks(self._site, self._ministack, self.identity).install()
         NotificationHooks(self._site, self._ministack, self.identity, self._functions).install()
         Messaging(self._ministack, self.invoke_for).install()
         Tables(self._ministack).install()
@@ -56,7 +62,7 @@ class Seam:
         self._schedules.install()
         memory.install(self._ministack)
         self._executions = ExecutionHooks(self._site, self._ministack, self.identity)
-        self._executions.install(processing)
+        self._executions.install(jobs)
 
     def resume(self) -> None:
         """Go on with what was running when the embedded AWS was stopped."""

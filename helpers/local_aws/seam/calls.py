@@ -2,22 +2,29 @@
 
 import contextvars
 import datetime as dt
+import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 from helpers.local_aws.seam.hooks import Ministack
 from helpers.local_aws.seam.integrations import S3Calls
 from helpers.local_aws.seam.runs import Run, Strand
-from helpers.local_aws.states import tasks
+from helpers.local_aws.seam.waiting import Events, Limits, TokenTasks
+from helpers.local_aws.states import services, tasks
+from helpers.local_aws.states.failures import TIMEOUT, TaskFailed
 from helpers.local_aws.states.histories import text_of
-from helpers.local_aws.wire import AwsError, Caller, Permission, Site
+from helpers.local_aws.states.jobs import JobTasks
+from helpers.local_aws.wire import AwsError, Caller, Params, Permission, Site
+
+_STOPPED = "The embedded AWS was stopped while the task was running."
 
 
 class TaskCalls:
-    """Run tasks: processing jobs and S3 by ours, functions and activities by ministack."""
+    """Run tasks: jobs, containers, S3, activities and tokens by ours, functions by ministack."""
 
-    def __init__(self, site: Site, ministack: Ministack, processing: tasks.ProcessingTasks) -> None:
-        self._site, self._ministack, self._processing = site, ministack, processing
+    def __init__(self, site: Site, ministack: Ministack, jobs: JobTasks, waiting: TokenTasks) -> None:
+        self._site, self._ministack, self._jobs, self._waiting = site, ministack, jobs, waiting
         self.s3 = S3Calls(site, ministack)
         self._running: contextvars.ContextVar[Run | None] = contextvars.ContextVar("running", default=None)
 
@@ -40,7 +47,7 @@ class TaskCalls:
                 tasks.require_integration(resource)
             except AwsError as error:
                 raise states._ExecutionError("States.Runtime", error.message) from error
-            if resource in (tasks.PREFIX, tasks.SYNC, *tasks.SDK):
+            if resource in services.BY_RESOURCE or resource in tasks.SDK or tasks.waits_for_token(resource):
                 raise states._ExecutionError("States.Runtime", "a task ran outside of an execution")
             return invoke(resource, params)
 
@@ -57,25 +64,40 @@ class TaskCalls:
         try:
             return run.session.caller()
         except AwsError as error:
-            raise tasks.TaskFailed("States.Runtime", error.message) from error
+            raise TaskFailed("States.Runtime", error.message) from error
+
+    def give_token(self, resource: str, strand: Strand) -> None:
+        """Put a token into the context of a task that gives it away."""
+        if resource.endswith(services.TOKEN):
+            machine, again = strand.run.record["stateMachineArn"], strand.interrupted is not None
+            strand.context["Task"] = {"Token": self._waiting.token(machine, strand, again=again)}
 
     def run(self, state: dict, data: Any, params: Any, strand: Strand) -> Any:
         """Run one attempt of a task and write its events. Returns its result; raises TaskFailed."""
-        resource, timeout = state["Resource"], self._timeout(state, data, strand)
+        resource, limits = state["Resource"], self._limits(state, data, strand)
         kind, named = _named(resource)
-        if strand.interrupted:
-            strand.interrupted = False
-            return self._recorded(kind, named, strand, lambda: self._rejoin(resource, params, timeout, strand))
-        bounded = {} if timeout is None else {"timeoutInSeconds": int(timeout)}
+        if strand.interrupted is not None:
+            return self._recorded(kind, named, strand, lambda: self._rejoin(resource, params, limits, strand))
+        params = self._prepared(resource, params, strand)
         if kind == "Task":
-            strand.event("TaskScheduled", **named, region=self._site.region, parameters=text_of(params), **bounded)
+            strand.event("TaskScheduled", **named, region=self._site.region, parameters=text_of(params), **limits.told)
             strand.event("TaskStarted", **named)
         else:
-            strand.event(f"{kind}Scheduled", **named, input=text_of(params), **bounded)
+            strand.event(f"{kind}Scheduled", **named, input=text_of(params), **limits.told)
             if kind == "LambdaFunction":
                 strand.event("LambdaFunctionStarted")
-        own = named if kind == "Task" else {}
-        return self._recorded(kind, named, strand, lambda: self._invoke(resource, params, timeout, state, strand, own))
+        return self._recorded(kind, named, strand, lambda: self._invoke(resource, params, limits, strand))
+
+    def _prepared(self, resource: str, params: Any, strand: Strand) -> Any:
+        """Return what a task is called with. Raises TaskFailed, before anything is scheduled, where that cannot be."""
+        try:
+            if tasks.is_activity(resource):
+                self._waiting.require_activity(resource)
+            if resource in services.BY_RESOURCE:
+                return self._jobs.prepared(resource, params)
+        except TaskFailed as failure:
+            raise strand.fatal(failure.cause or "") from failure
+        return params
 
     def _recorded(self, kind: str, named: dict[str, str], strand: Strand, call: Callable[[], Any]) -> Any:
         """Make a call and write how it ended."""
@@ -83,64 +105,98 @@ class TaskCalls:
         try:
             result = call()
             written = strand.check(strand.context["State"]["Name"], result)
-        except (tasks.TaskFailed, self._ministack.states._ExecutionError) as failure:
-            ending = "TimedOut" if failure.error == "States.Timeout" else "Failed"
-            strand.event(f"{kind}{ending}", **own, error=failure.error, cause=failure.cause)
-            raise tasks.TaskFailed(failure.error, failure.cause) from failure
+        except (TaskFailed, self._ministack.states._ExecutionError) as failure:
+            ending = "TimedOut" if failure.error == TIMEOUT else "Failed"
+            told = {name: text for name, text in (("error", failure.error), ("cause", failure.cause)) if text}
+            strand.event(f"{kind}{ending}", **own, **told)
+            if isinstance(failure, TaskFailed):
+                raise
+            raise TaskFailed(failure.error, failure.cause) from failure
         strand.event(f"{kind}Succeeded", **own, output=written)
         return result
 
-    def _invoke(
-        self, resource: str, params: Any, timeout: float | None, state: dict, strand: Strand, named: dict[str, str]
-    ) -> Any:
-        if resource in (tasks.PREFIX, tasks.SYNC):
-            return self._processing.run(
-                resource, params, role=self.role(strand.run), scope=strand.scope, timeout=timeout,
-                submitted=lambda answer: strand.event("TaskSubmitted", **named, output=text_of(answer)),
-            )  # fmt: skip
+    def _invoke(self, resource: str, params: Any, limits: Limits, strand: Strand) -> Any:
+        if tasks.is_activity(resource):
+            return self._waiting.activity(resource, params, limits, strand)
+        if resource.endswith(services.TOKEN):
+            return self._waiting.callback(limits, strand, lambda: self._submitted(resource, params, strand))
+        if resource in services.BY_RESOURCE:
+            return self._start(resource, params, limits, strand)
         if resource in tasks.SDK:
             service, operation = tasks.SDK[resource]
             role = self.role(strand.run)
             if service == "s3":
                 return self.s3.call(operation, params, role)
-            return self._processing.describe(params, role)
+            return self._jobs.call(service, operation, params, role)
+        return self._function(resource, params, limits)
+
+    def _function(self, resource: str, params: Any, limits: Limits) -> Any:
         states = self._ministack.states
         how = params.get("InvocationType", "RequestResponse") if resource == tasks.LAMBDA else "RequestResponse"
         if how != "RequestResponse":  # ministack would wait for the answer all the same
-            raise tasks.TaskFailed("States.Runtime", f"the embedded AWS does not run lambda:invoke as {how}")
-        if ".waitForTaskToken" in resource:
-            return self._wait_for_token(resource, params, state, strand)
-        if timeout is not None and ":activity:" not in resource:
-            return states._invoke_resource_with_timeout(resource, params, timeout)
+            raise TaskFailed("States.Runtime", f"the embedded AWS does not run lambda:invoke as {how}")
+        if limits.timeout is not None:
+            return states._invoke_resource_with_timeout(resource, params, limits.timeout)
         return states._invoke_resource(resource, params)
 
-    def _rejoin(self, resource: str, params: Any, timeout: float | None, strand: Strand) -> Any:
-        """Return the result of a task that a stop of the embedded AWS cut off: only jobs go on. Raises TaskFailed."""
-        if resource == tasks.SYNC and self._processing.knows(params):
-            return self._processing.rejoin(params, role=self.role(strand.run), scope=strand.scope, timeout=timeout)
-        error = "SageMaker.AmazonSageMakerException" if resource == tasks.SYNC else "Lambda.ServiceException"
-        raise tasks.TaskFailed(error, "The embedded AWS was stopped while the task was running.")
+    def _start(self, resource: str, params: Params, limits: Limits, strand: Strand) -> Any:
+        role = self.role(strand.run)
+        answer = _with_metadata(self._jobs.start(resource, params, role))
+        if not resource.endswith(services.SYNC):
+            return answer
+        return self._jobs.wait(
+            resource, params, answer, role=role, scope=strand.scope, timeout=limits.timeout,
+            submitted=lambda: self._tell_submitted(resource, answer, strand),
+        )  # fmt: skip
 
-    def _wait_for_token(self, resource: str, params: Any, state: dict, strand: Strand) -> Any:
-        """Call, then wait until somebody sends the token back, or the execution is stopped."""
-        states, token = self._ministack.states, strand.context["Task"]["Token"]
+    def _submitted(self, resource: str, params: Any, strand: Strand) -> None:
+        """Make the call of a task that waits for its token. Raises TaskFailed."""
+        if resource in services.BY_RESOURCE:
+            answer = self._jobs.start(resource, params, self.role(strand.run))
+        else:
+            answer = self._function(tasks.LAMBDA, params, Limits())
+        self._tell_submitted(resource, _with_metadata(answer), strand)
 
-        def give_up() -> None:
-            if waiting := states._task_tokens.get(token):
-                waiting["error"] = {"Error": "States.Runtime", "Cause": "the execution has ended"}
-                waiting["event"].set()
+    def _tell_submitted(self, resource: str, answer: Params, strand: Strand) -> None:
+        strand.event("TaskSubmitted", **_named(resource)[1], output=text_of(answer))
 
-        undo = strand.scope.on_cancel(give_up)
-        try:
-            return states._invoke_with_callback(resource, params, token, state)
-        finally:
-            undo()
+    def _rejoin(self, resource: str, params: Any, limits: Limits, strand: Strand) -> Any:
+        """Return the result of a task that a stop of the embedded AWS cut off: only what is not a process goes on.
 
-    def _timeout(self, state: dict, data: Any, strand: Strand) -> float | None:
-        if "TimeoutSecondsPath" in state:
-            return float(self._ministack.states._resolve_path_or_ctx(state["TimeoutSecondsPath"], data, strand.context))
-        seconds = state.get("TimeoutSeconds")
-        return None if seconds is None else float(seconds)
+        Raises TaskFailed.
+        """
+        events: Events = strand.interrupted or ()
+        strand.interrupted = None
+        submitted = [event["taskSubmittedEventDetails"] for event in events if event["type"] == "TaskSubmitted"]
+        if tasks.is_activity(resource):
+            return self._waiting.activity(resource, params, limits, strand, events)
+        if resource.endswith(services.TOKEN) and submitted:
+            return self._waiting.callback(limits, strand, lambda: None, events)
+        work = services.BY_RESOURCE.get(resource)
+        if work and resource.endswith(services.SYNC):
+            answer = json.loads(submitted[-1]["output"]) if submitted else {}
+            if self._jobs.name(work, params, answer):
+                role = self.role(strand.run)
+                return self._jobs.wait(resource, params, answer, role=role, scope=strand.scope, timeout=limits.timeout)
+        raise TaskFailed(f"{work.errors.prefix}.{work.errors.general}" if work else "Lambda.ServiceException", _STOPPED)
+
+    def _limits(self, state: dict, data: Any, strand: Strand) -> Limits:
+        """Return a task's limits, given, computed, or found where a path says. Raises TaskFailed."""
+        return Limits(*(self._seconds_of(state, name, data, strand) for name in ("TimeoutSeconds", "HeartbeatSeconds")))
+
+    def _seconds_of(self, state: dict, name: str, data: Any, strand: Strand) -> float | None:
+        states = self._ministack.states
+        if f"{name}Path" in state:
+            value = states._resolve_path_or_ctx(state[f"{name}Path"], data, strand.context)
+        elif isinstance(state.get(name), str):
+            value = states._jsonata_state_field(state, name, "number", data, strand.context)
+        else:
+            value = state.get(name)
+        if value is None and f"{name}Path" not in state:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            raise strand.fatal(f"The {name} must be a positive integer, not {value!r}.")
+        return float(value)
 
     def waiting_seconds(self, state: dict, data: Any, context: dict[str, Any], entered: str) -> float:
         """Return how long a Wait state that was entered then still waits."""
@@ -162,12 +218,18 @@ class TaskCalls:
         return float(state["Seconds"]) if "Seconds" in state else until(state["Timestamp"])
 
 
+def _with_metadata(answer: Params) -> Params:
+    """Return an answer as a task gives it out: with a word about the call that it came from."""
+    call = {"SdkHttpMetadata": {"HttpStatusCode": 200}, "SdkResponseMetadata": {"RequestId": str(uuid.uuid4())}}
+    return {**answer, **call}
+
+
 def _named(resource: str) -> tuple[str, dict[str, str]]:
     """Return which kind of events tells of a task, and how they name what it calls."""
-    if resource.startswith(tasks.INTEGRATION):
-        service, _, operation = resource.removeprefix(tasks.INTEGRATION).rpartition(":")
+    if resource.startswith(services.INTEGRATION):
+        service, _, operation = resource.removeprefix(services.INTEGRATION).rpartition(":")
         return "Task", {"resourceType": service, "resource": operation}
-    return ("Activity" if ":activity:" in resource else "LambdaFunction"), {"resource": resource}
+    return ("Activity" if tasks.is_activity(resource) else "LambdaFunction"), {"resource": resource}
 
 
 def until(moment: str) -> float:

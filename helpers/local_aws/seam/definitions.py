@@ -2,11 +2,12 @@
 
 import json
 
-from helpers.local_aws.seam.guard import guarded
+from helpers.local_aws.seam.guard import guarded, refusal
 from helpers.local_aws.seam.hooks import Ministack
 from helpers.local_aws.seam.identity import Identity
 from helpers.local_aws.states import definition as asl
 from helpers.local_aws.states import tasks
+from helpers.local_aws.states.services import Work
 from helpers.local_aws.wire import AwsError, Permission, Site
 
 
@@ -39,9 +40,20 @@ class DefinitionHooks:
                     "Neither the global service principal states.amazonaws.com, nor the regional one is authorized "
                     "to assume the provided role.",
                 )
-            if text is not None and tasks.needs_managed_rule(tasks.task_resources(text)):
-                self._ensure_managed_rule(role_arn)
+            for work in tasks.managed_rules(tasks.task_resources(text)) if text is not None else ():
+                self._ensure_managed_rule(role_arn, work)
 
+        create = self._ministack.states._create_state_machine
+
+        def create_state_machine(data: dict) -> tuple:
+            answer = create(data)
+            if answer[0] == 400 and b"StateMachineAlreadyExists" in answer[2]:
+                # Clients read the ARN from between the quotes.
+                arn = self._site.arn("states", f"stateMachine:{data.get('name')}")
+                return refusal(AwsError("StateMachineAlreadyExists", f"State Machine Already Exists: '{arn}'"))
+            return answer
+
+        self._ministack.states._create_state_machine = create_state_machine
         for name in ("_create_state_machine", "_update_state_machine"):
             setattr(self._ministack.states, name, guarded(check, getattr(self._ministack.states, name)))
 
@@ -55,26 +67,26 @@ class DefinitionHooks:
 
         self._ministack.states._validate_state_machine_definition = validate
 
-    def _ensure_managed_rule(self, role_arn: str) -> None:
+    def _ensure_managed_rule(self, role_arn: str, work: Work) -> None:
         caller = self._identity.role_caller(role_arn, "states.amazonaws.com", "managed-rule")
         try:
-            caller.require(*tasks.managed_rule_permissions(self._site))
+            caller.require(*tasks.managed_rule_permissions(self._site, work.rule))
         except AwsError as error:
             raise AwsError(
                 "AccessDeniedException", f"'{role_arn}' is not authorized to create managed-rule."
             ) from error
-        pattern = {"source": ["aws.sagemaker"], "detail-type": ["SageMaker Processing Job State Change"]}
         events = self._ministack.events
         events._ensure_default_bus()
         made = events._put_rule(
             {
-                "Name": tasks.MANAGED_RULE,
-                "EventPattern": json.dumps(pattern),
-                "Description": "This rule is used to notify Step Functions regarding integrated SageMaker jobs",
+                "Name": work.rule,
+                "EventPattern": json.dumps(work.pattern),
+                "Description": f"This rule is used to notify Step Functions regarding integrated {work.errors.prefix}"
+                " jobs",
             }
         )
         if made[0] != 200:
             raise RuntimeError(f"the managed rule could not be made: {made[2].decode()}")
-        events._rules[events._rule_key(tasks.MANAGED_RULE, "default")]["ManagedBy"] = "states.amazonaws.com"
+        events._rules[events._rule_key(work.rule, "default")]["ManagedBy"] = "states.amazonaws.com"
         target = {"Id": "StepFunctions", "Arn": self._site.arn("states", "managed-rule")}
-        events._put_targets({"Rule": tasks.MANAGED_RULE, "Targets": [target]})
+        events._put_targets({"Rule": work.rule, "Targets": [target]})

@@ -1,24 +1,27 @@
 """Step Functions: executions that start at once, run as the machine's role, stop when told, and take little room."""
 
 import json
-import re
 import threading
 from typing import Any
 
+from helpers.local_aws.seam.activities import ActivityHooks
 from helpers.local_aws.seam.calls import TaskCalls, until
 from helpers.local_aws.seam.definitions import DefinitionHooks
 from helpers.local_aws.seam.guard import guarded
 from helpers.local_aws.seam.hooks import Ministack
 from helpers.local_aws.seam.identity import Identity, RoleSession
 from helpers.local_aws.seam.runs import Run
+from helpers.local_aws.seam.waiting import TokenTasks
 from helpers.local_aws.seam.walker import Walker
-from helpers.local_aws.states import histories, resuming, tasks
+from helpers.local_aws.states import failures, histories, names, resuming
+from helpers.local_aws.states.activities import ActivityQueues
+from helpers.local_aws.states.callbacks import Callbacks, Tokens, key_in
 from helpers.local_aws.states.deadlines import Deadline, Deadlines
+from helpers.local_aws.states.jobs import JobTasks
 from helpers.local_aws.states.scopes import Scope
 from helpers.local_aws.wire import AwsError, Site
 
 _RESTARTED = "States.ServiceRestart"  # ministack's error of executions that a stop interrupted
-EXECUTION_NAME = re.compile(r"""[^\s\x00-\x1f\x7f-\x9f<>{}\[\]?*"#%\\^|~`$&,;:/]{1,80}""")
 
 
 class ExecutionHooks:
@@ -33,11 +36,16 @@ class ExecutionHooks:
         # Of executions that were running when the embedded AWS stopped: None is the start.
         self._places: dict[str, resuming.Place | None] = {}
         self._closing = False
+        self._callbacks, self._queues = Callbacks(Tokens(key_in(site.state_dir / "task-tokens.key"))), ActivityQueues()
+        self._activities = ActivityHooks(site, ministack, self._callbacks, self._queues)
 
-    def install(self, processing: tasks.ProcessingTasks) -> None:
+    def install(self, jobs: JobTasks) -> None:
         """Run executions by our walker, and answer for those that have ended."""
-        calls = TaskCalls(self._site, self._ministack, processing)
+        waiting = TokenTasks(self._ministack, self._callbacks, self._queues)
+        calls = TaskCalls(self._site, self._ministack, jobs, waiting)
         calls.install()
+        self._activities.install()
+        self._identity.token_resource = self._callbacks.tokens.resource
         self._walker = Walker(self._site, self._ministack, calls, self._child)
         DefinitionHooks(self._site, self._ministack, self._identity).install()
         self._install_errors()
@@ -54,15 +62,18 @@ class ExecutionHooks:
         self._closing = True
         for run in list(self._runs.values()):
             run.freeze()
+        self._activities.close()
 
     def _install_errors(self) -> None:
         error_matches = self._states._error_matches
 
-        def matches(names: list[str], error: str) -> bool:
+        def matches(handled: list[str], error: str) -> bool:
             # On AWS too these end an execution: States.ALL and States.TaskFailed do not match them.
             if error in ("States.Runtime", "States.DataLimitExceeded"):
-                return error in names
-            return error_matches(names, error)
+                return error in handled
+            if error == failures.HEARTBEAT:  # which is a States.Timeout too
+                return error in handled or error_matches(handled, failures.TIMEOUT)
+            return error_matches(handled, error)
 
         self._states._error_matches = matches
 
@@ -171,8 +182,8 @@ class ExecutionHooks:
 def _check_start(data: dict) -> None:
     """Refuse what StartExecution refuses: a name or an input that is none. Raises AwsError."""
     name, text = data.get("name"), data.get("input", "{}")
-    if name is not None and not EXECUTION_NAME.fullmatch(name):
-        raise AwsError("InvalidName", f"Invalid Name: '{name}'")
+    if name is not None:
+        names.require(name)
     if histories.too_large(text):
         problem = f"Member must have length less than or equal to {histories.MAX_BYTES}"
         raise AwsError(

@@ -7,8 +7,8 @@ from helpers.local_aws.seam.mapinputs import MapInputs
 from helpers.local_aws.seam.runs import Strand
 from helpers.local_aws.seam.together import Together
 from helpers.local_aws.states import maps
+from helpers.local_aws.states.failures import TaskFailed
 from helpers.local_aws.states.scopes import Scope
-from helpers.local_aws.states.tasks import TaskFailed
 
 Walk = Callable[[Mapping[str, Any], Any, Strand], Any]
 

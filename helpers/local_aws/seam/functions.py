@@ -147,15 +147,28 @@ class FunctionHooks:
         if reserved == 0:
             logger.warning("event %s is dropped: %s may not run at all", invocation.request_id, invocation.function)
             return Verdict.DROPPED
-        record = {**func, "concurrency": reserved, "config": {**config, "FunctionArn": invocation.function}}
         before = self._event_id.set(invocation.request_id)
         try:
-            result = lambdas._execute_function(record, json.loads(invocation.event))
+            result = self._execute(invocation.function, func, config, json.loads(invocation.event))
         finally:
             self._event_id.reset(before)
         if result.get("throttle"):
             return Verdict.THROTTLED
         return Verdict.FAILED if result.get("error") else Verdict.DONE
+
+    def run(self, function_arn: str, event: object) -> tuple[Any, bool]:
+        """Run a function that exists and wait for its result; and whether that is an error, or there was no room."""
+        func, config, _ = self._ministack.functions._get_func_record_for_ref(function_arn)
+        result = self._execute(function_arn, func, config, event)
+        return result.get("body"), bool(result.get("error") or result.get("throttle"))
+
+    def _execute(self, function_arn: str, func: dict, config: dict, event: object) -> dict:
+        record = {
+            **func,
+            "concurrency": self._reserved(function_arn),
+            "config": {**config, "FunctionArn": function_arn},
+        }
+        return self._ministack.functions._execute_function(record, event)
 
     def _at_once(self, function_arn: str) -> int:
         """Return how many events of a function may run at the same time."""

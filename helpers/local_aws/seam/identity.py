@@ -5,7 +5,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -37,6 +37,8 @@ class Identity:
         # What ``assume`` gave out: until when it is given out again, by role, service and session name.
         self._held: dict[tuple[str, str, str, str], tuple[float, dict[str, str]]] = {}
         self._held_lock = threading.Lock()
+        # What the task token of a request was made for; set by whoever makes tokens.
+        self.token_resource: Callable[[str], str | None] = lambda token: None
         self._install_identity()
         self._keep_sessions()
         self._add_managed_policies()
@@ -182,7 +184,10 @@ class Identity:
 
     def _install_identity(self) -> None:
         """No key is root, no action passes unchecked, resources are AWS's, and a request remembers its caller."""
-        actions, known = self.ministack.actions, authorization.Known(self._role_arn, self._partition_key)
+        actions, known = (
+            self.ministack.actions,
+            authorization.Known(self._role_arn, self._partition_key, lambda token: self.token_resource(token)),
+        )
         find_action, find_arn = actions.extract_iam_action, actions.extract_resource_arn
 
         def action(service: str, method: str, path: str, *args: Any) -> str:

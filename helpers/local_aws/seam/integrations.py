@@ -12,8 +12,10 @@ from botocore.validate import ParamValidator
 
 from helpers.local_aws.seam.hooks import Ministack
 from helpers.local_aws.seam.notifications import ACTING
-from helpers.local_aws.states import tasks
+from helpers.local_aws.states import parameters
+from helpers.local_aws.states.failures import TaskFailed, sdk_error
 from helpers.local_aws.states.histories import text_of
+from helpers.local_aws.states.moments import iso
 from helpers.local_aws.wire import AwsError, Caller, Params, Permission, Site, service_model
 
 _SERIALIZER, _PARSER, _VALIDATOR = create_serializer("rest-xml", False), create_parser("rest-xml"), ParamValidator()
@@ -33,8 +35,8 @@ class S3Calls:
             try:
                 answer["Body"] = answer["Body"].decode()
             except UnicodeDecodeError:
-                raise tasks.TaskFailed("States.Runtime", "the object is not text in UTF-8") from None
-        return tasks.plain(answer, tasks.iso)
+                raise TaskFailed("States.Runtime", "the object is not text in UTF-8") from None
+        return parameters.from_service(None, answer, iso)
 
     def answer(self, operation: str, params: Params, role: Caller) -> Params:
         """Return an operation's answer as botocore gives it. Raises TaskFailed."""
@@ -44,7 +46,7 @@ class S3Calls:
             params = {**params, "Body": text_of(params["Body"]).encode()}
         report = _VALIDATOR.validate(params, model.input_shape)
         if report.has_errors():
-            raise tasks.TaskFailed("States.Runtime", f"S3 takes no such parameters: {report.generate_report()}")
+            raise TaskFailed("States.Runtime", f"S3 takes no such parameters: {report.generate_report()}")
         request = _SERIALIZER.serialize_to_request(params, model)
         path, _, fixed = request["url_path"].partition("?")
         path = unquote(path)
@@ -69,7 +71,7 @@ class S3Calls:
         try:
             role.require(Permission(action, arn, actions.s3_service_context(action, query, path, headers)))
         except AwsError as error:
-            raise tasks.sdk_error("s3", "AccessDenied", error.message, 403) from error
+            raise sdk_error("s3", "AccessDenied", error.message, 403) from error
 
     def _send(
         self, operation: str, path: str, headers: dict, query: dict, request: Mapping[str, Any], role: Caller
@@ -91,8 +93,8 @@ class S3Calls:
             code = "NoSuchKey"
         if code == "NoSuchKey" and not self._may_list(path, role):
             # S3 tells only those who may list the bucket that an object is not there.
-            raise tasks.sdk_error("s3", "AccessDenied", "Access Denied", 403)
-        raise tasks.sdk_error("s3", code, error.get("Message", ""), status)
+            raise sdk_error("s3", "AccessDenied", "Access Denied", 403)
+        raise sdk_error("s3", code, error.get("Message", ""), status)
 
     def _serve(self, method: str, *request: Any) -> tuple:
         """Let S3 serve a request: what changes something in the server's own thread, what only reads in this one.

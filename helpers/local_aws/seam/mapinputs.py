@@ -4,7 +4,7 @@ from typing import Any
 
 from helpers.local_aws.seam.hooks import Ministack
 from helpers.local_aws.seam.runs import Strand
-from helpers.local_aws.states.tasks import TaskFailed
+from helpers.local_aws.states.failures import TaskFailed
 
 
 class MapInputs:

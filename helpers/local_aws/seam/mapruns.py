@@ -11,9 +11,9 @@ from helpers.local_aws.seam.mapinputs import MapInputs
 from helpers.local_aws.seam.runs import Run, Strand
 from helpers.local_aws.seam.together import Together
 from helpers.local_aws.states import items, maps, tasks
+from helpers.local_aws.states.failures import TaskFailed
 from helpers.local_aws.states.histories import text_of
 from helpers.local_aws.states.scopes import Cancelled, Scope
-from helpers.local_aws.states.tasks import TaskFailed
 from helpers.local_aws.wire import AwsError, Caller, Site
 
 WIDTH = 100  # child executions at once, whatever more a definition asks for: this is one machine

@@ -1,14 +1,14 @@
 """A running execution: its record, its history, its role, and how it ends; and the strands that run in it."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from helpers.local_aws.seam.identity import RoleSession
 from helpers.local_aws.states import histories
+from helpers.local_aws.states.failures import TaskFailed
 from helpers.local_aws.states.scopes import Cancelled, Scope
-from helpers.local_aws.states.tasks import TaskFailed
 
 _ENDINGS = {
     "SUCCEEDED": "ExecutionSucceeded", "FAILED": "ExecutionFailed", "ABORTED": "ExecutionAborted",
@@ -89,7 +89,8 @@ class Run:
             events = self.record["events"]
             self._append(_ENDINGS[status], len(events) if previous is None else previous,
                          histories.details(_ENDINGS[status], **told))  # fmt: skip
-            self.record.pop("variables", None)
+            for name in ("variables", "token"):
+                self.record.pop(name, None)
             self.record.update(status=status, stopDate=events[-1]["timestamp"], output=output, error=error, cause=cause)
         self.scope.cancel()
         self._ended(self)
@@ -113,7 +114,9 @@ class Strand:
     scope: Scope
     context: dict[str, Any]
     last: int = 0  # the event before, of this strand
-    interrupted: bool = False  # a stop of the embedded AWS cut off its task
+    entered: int = 0  # the event with which its state was entered
+    # The events of its task, where a stop of the embedded AWS cut that off.
+    interrupted: Sequence[Mapping[str, Any]] | None = None
     _written: tuple[Any, str] = field(default=(None, ""), repr=False)
 
     def event(self, kind: str, told: Mapping[str, Any] | None = None, /, **fields: Any) -> int:
@@ -124,9 +127,14 @@ class Strand:
         self.last = self.run.event(kind, self.last, told or {})
         return self.last
 
+    def fatal(self, said: str) -> TaskFailed:
+        """Return the error that ends an execution in its present state, whatever handlers there are."""
+        place = f"'{self.context['State']['Name']}' (entered at the event id #{self.entered})"
+        return TaskFailed("States.Runtime", f"An error occurred while executing the state {place}. {said}")
+
     def enter(self, kind: str, name: str, data: Any) -> None:
         """Write that a state is entered. The first one of an execution follows on nothing, as AWS counts."""
-        self.event(f"{kind}StateEntered", name=name, input=self._text(name, data))
+        self.entered = self.event(f"{kind}StateEntered", name=name, input=self._text(name, data))
 
     def leave(self, kind: str, name: str, data: Any) -> None:
         """Write that a state is left. Raises TaskFailed when it gives out more than it may."""

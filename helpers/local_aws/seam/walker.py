@@ -17,8 +17,8 @@ from helpers.local_aws.seam.mapinputs import MapInputs
 from helpers.local_aws.seam.mapruns import MapRuns
 from helpers.local_aws.seam.runs import Run, Strand
 from helpers.local_aws.states import maps, resuming
+from helpers.local_aws.states.failures import TaskFailed
 from helpers.local_aws.states.scopes import Cancelled
-from helpers.local_aws.states.tasks import TaskFailed
 from helpers.local_aws.wire import Site
 
 Outcome = tuple[Any, str | None]  # a state's output, and the state that follows
@@ -54,7 +54,7 @@ class Walker:
         except Cancelled:
             return
         except (TaskFailed, self._language._ExecutionError) as failure:
-            run.end("FAILED", strand.last, error=failure.error, cause=failure.cause)
+            run.end("FAILED", strand.last, error=failure.error or None, cause=failure.cause)
         except Exception as problem:
             logger.exception("the execution %s", run.arn)
             run.end("FAILED", strand.last, error="States.Runtime", cause=str(problem))
@@ -71,6 +71,7 @@ class Walker:
         if resumed:
             strand.context["variables"] = dict(resumed.variables)
             name, data, strand.last, strand.interrupted = resumed.state, resumed.data, resumed.last, resumed.interrupted
+            strand.entered = resumed.entry
         while name:
             state = machine["States"][name]
             if strand.scope is strand.run.scope:  # an execution's own states: what it would be resumed with
@@ -118,8 +119,7 @@ class Walker:
 
     def _task(self, state: dict, data: Any, strand: Strand) -> Outcome:
         def once() -> Any:
-            if ".waitForTaskToken" in state["Resource"]:
-                strand.context["Task"] = {"Token": self._language.new_uuid()}
+            self._calls.give_token(state["Resource"], strand)
             result = self._calls.run(state, data, self._arguments(state, data, strand), strand)
             return self._shape(state, data, strand, result)
 
@@ -152,15 +152,16 @@ class Walker:
             try:
                 return once(), language._next_or_end(state)
             except (TaskFailed, language._ExecutionError) as failure:
-                retrier, index = language._find_matching_retrier(state.get("Retry", []), failure.error, counts)
+                known_as = failure.handled_as if isinstance(failure, TaskFailed) else failure.error
+                retrier, index = language._find_matching_retrier(state.get("Retry", []), known_as, counts)
                 if retrier is not None:
                     strand.scope.sleep(_pause(retrier, counts.get(index, 0)))
                     counts[index] = counts.get(index, 0) + 1
                     continue
-                catcher = language._find_matching_catcher(state.get("Catch", []), failure.error)
+                catcher = language._find_matching_catcher(state.get("Catch", []), known_as)
                 if catcher is None:
                     raise
-                told = {"Error": failure.error, "Cause": failure.cause}
+                told = {"Error": failure.error, "Cause": failure.cause or ""}
                 query = language._state_query_language(state, strand.context)
                 return language._apply_catcher(catcher, data, strand.context, query, told), catcher["Next"]
 

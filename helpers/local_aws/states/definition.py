@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from helpers.local_aws.states import tasks
+
 MAX_CHARACTERS = 1_048_576
 TRANSITION = "MISSING_TRANSITION_TARGET"
 
@@ -306,6 +308,8 @@ class _Check:
         for name, allowed, required in (("Retry", RETRY, ["ErrorEquals"]), ("Catch", CATCH, ["ErrorEquals", "Next"])):
             if name in state and name in FIELDS[kind]:
                 self.handlers(state[name], f"{path}/{name}", allowed, required, own)
+        for field, problem in tasks.parameter_problems(state) if kind == "Task" else ():
+            self.report(f"{path}/{field}", problem)
         self.nested(state, path, language, own)
 
     def nested(self, state: dict, path: str, language: str, own: str) -> None:

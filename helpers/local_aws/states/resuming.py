@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# What keeps more than a history tells: items and branches under way, and tokens that were given out.
+# What keeps more than a history tells: items and branches under way.
 _FAN_OUT = ("Map", "Parallel")
 
 
@@ -13,14 +13,15 @@ _FAN_OUT = ("Map", "Parallel")
 class Place:
     """A state that was entered and not left: its input, when and with which event that was.
 
-    ``interrupted``: its task was under way.
+    ``interrupted``: the events of its task, from when that was scheduled, where it was under way.
     """
 
     state: str
     data: Any
     entered: str
     last: int
-    interrupted: bool
+    entry: int
+    interrupted: Sequence[Mapping[str, Any]] | None
     variables: Mapping[str, Any]
 
 
@@ -35,15 +36,24 @@ def place(
     """Return where an execution that was running goes on, with its variables; None where its history does not tell."""
     fanned_out = sum(_step(event["type"]) for event in events)
     entries = [number for number, event in enumerate(events) if event["type"].endswith("StateEntered")]
-    if fanned_out or not entries or _keeps_more(definition):
+    if fanned_out or not entries:
         return None
     told = events[entries[-1]]["stateEnteredEventDetails"]
-    after = [event["type"] for event in events[entries[-1] + 1 :]]
-    if told["name"] not in definition["States"] or any(kind.endswith(("StateExited", "Succeeded")) for kind in after):
+    after = events[entries[-1] + 1 :]
+    if told["name"] not in definition["States"] or any(e["type"].endswith(("StateExited", "Succeeded")) for e in after):
         return None
     entered = events[entries[-1]]["timestamp"]
-    interrupted = bool(after) and not after[-1].endswith(("Failed", "TimedOut"))
-    return Place(told["name"], json.loads(told["input"]), entered, len(events), interrupted, variables)
+    return Place(
+        told["name"], json.loads(told["input"]), entered, len(events), entries[-1] + 1, _attempt(after), variables
+    )
+
+
+def _attempt(events: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]] | None:
+    """Return the events of the last attempt of a state's task; None where it ended, or nothing was begun."""
+    if not events or events[-1]["type"].endswith(("Failed", "TimedOut")):
+        return None
+    begun = [number for number, event in enumerate(events) if event["type"].endswith("Scheduled")]
+    return events[begun[-1] :] if begun else events
 
 
 def _step(kind: str) -> int:
@@ -51,13 +61,3 @@ def _step(kind: str) -> int:
     if not kind.startswith(_FAN_OUT):
         return 0
     return {"StateEntered": 1, "StateExited": -1}.get(kind.removeprefix("Map").removeprefix("Parallel"), 0)
-
-
-def _keeps_more(value: Any) -> bool:
-    """Tell whether a definition waits for tokens."""
-    if isinstance(value, dict):
-        resource = str(value.get("Resource", ""))
-        if ".waitForTaskToken" in resource or ":activity:" in resource:
-            return True
-        value = list(value.values())
-    return isinstance(value, list) and any(_keeps_more(item) for item in value)

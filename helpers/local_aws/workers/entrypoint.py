@@ -25,10 +25,13 @@ _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _READ_AT_START = re.compile(r"PYTHON(?!PATH$|UNBUFFERED$|DONTWRITEBYTECODE$)|LD_|OMP_|GOMP_|OPENBLAS_|MKL_|MALLOC_|MPL")
 
 
-def run(argv: Sequence[str], environment: Mapping[str, str], given: Mapping[str, str], folder: str) -> NoReturn:
+def run(
+    argv: Sequence[str], environment: Mapping[str, str], given: Mapping[str, str], folder: str, cannot: str = ""
+) -> NoReturn:
     """Replace this process by ``argv``, in ``folder`` with exactly ``environment``.
 
-    ``given`` is the part of the environment that the job itself asked for.
+    ``given`` is the part of the environment that the job itself asked for;
+    ``cannot`` is said when the command cannot be executed, before the reason.
     """
     os.environ.clear()
     os.environ.update(environment)
@@ -41,13 +44,18 @@ def run(argv: Sequence[str], environment: Mapping[str, str], given: Mapping[str,
     try:
         os.execvpe(argv[0], list(argv), dict(environment))  # noqa: S606 - no shell is wanted
     except OSError as error:
-        os.write(2, f"exec: {argv[0]}: {error.strerror}\n".encode())
+        os.write(2, f"{cannot or f'exec: {argv[0]}'}: {error.strerror}\n".encode())
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+def is_python(argv: Sequence[str]) -> bool:
+    """Tell whether a command is this Python."""
+    return bool(_PYTHON.fullmatch(argv[0])) or argv[0] == sys.executable
 
 
 def warm_script(argv: Sequence[str], given: Mapping[str, str]) -> Sequence[str] | None:
     """Return script and arguments when ``argv`` is one that the warm process can run, else None."""
-    if not (_PYTHON.fullmatch(argv[0]) or argv[0] == sys.executable):
+    if not is_python(argv):
         return None
     rest = argv[2:] if argv[1:2] == ["-u"] else argv[1:]
     plain = rest and rest[0].endswith(".py") and Path(rest[0]).is_file()

@@ -137,7 +137,7 @@ def serve(control: socket.socket, asking: socket.socket) -> None:
     select.select([control, asking], [], [])
     reason = _prepare(asking)
     if reason:
-        print(f"processing jobs run without isolation: {reason}", file=sys.stderr, flush=True)
+        print(f"jobs and containers run without isolation: {reason}", file=sys.stderr, flush=True)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the hosts, and what a killed one leaves
     isolation.adopt_orphans()
     gc.collect()

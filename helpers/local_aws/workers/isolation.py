@@ -5,7 +5,7 @@ the folders that hold credentials; nothing that it starts outlives it. An
 ordinary user gets the same inside a user namespace that maps the user to
 itself. The namespaces belong to a small process (``enter``, ``start_init``); the
 large one that has the packages loaded forks just once a job, into them
-(``fork_into``). Python 3.11 has neither ``os.unshare`` nor ``os.setns``, hence ctypes.
+(``fork_into``).
 """
 
 import ctypes
@@ -22,19 +22,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from helpers.local_aws.workers import mounts
+from helpers.local_aws.workers.mounts import call
+
 ML = Path("/opt/ml")
 TMP = Path("/tmp")  # noqa: S108 - the path inside the job
+
+# Through these a program inside could ask services of the machine outside to do something, such as to power it off.
+DOORS = tuple(
+    Path("/run", name) for name in ("systemd", "dbus", "user", "docker.sock", "containerd", "podman", "initctl")
+)
 
 Address = tuple[str, int]  # IPv4 address and port
 
 _NEWNS, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x10000000, 0x20000000, 0x40000000
-_RDONLY, _NOSUID, _NODEV, _NOEXEC, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
 _SET_PDEATHSIG, _CAPBSET_DROP, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 24, 36, 38
 # What Docker leaves to root in a container, less mknod: chown, dac_override, fowner, fsetid, kill, setgid,
 # setuid, setpcap, net_bind_service, net_raw, sys_chroot, audit_write, setfcap.
 _CAPABILITIES = sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29, 31))
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def own_users() -> None:
@@ -57,10 +62,10 @@ def own_users() -> None:
 def make_place() -> None:
     """Enter a mount namespace that has /opt/ml, so that not every job has to make it."""
     _unshare(_NEWNS)
-    _mount(None, "/", None, _REC | _PRIVATE)
+    mounts.make_private()
     if not ML.is_dir():
         with tempfile.TemporaryDirectory(prefix="local-aws-") as room:
-            _make_room(ML.parent, Path(room, "room"))
+            mounts.make_room(ML, Path(room, "room"))
 
 
 def users() -> int:
@@ -72,12 +77,14 @@ def join_users(descriptor: int) -> None:
     """Enter a user namespace, if it is not the own one. Only a process without threads can."""
     own = users()
     if not os.path.sameopenfile(own, descriptor):
-        _call("setns", descriptor, _NEWUSER)
+        call("setns", descriptor, _NEWUSER)
     os.close(own)
 
 
-def enter(folder: Path, hidden: Sequence[Path]) -> None:
+def enter(folder: Path, hidden: Sequence[Path], *, root: str = "") -> None:
     """Move this process to namespaces of its own, with ``folder/ml`` at /opt/ml and what is ``hidden`` empty.
+
+    What lies in ``folder/root`` (if a name is given) is then seen at /, see ``mounts.change_root``.
 
     ``own_users`` and ``make_place`` ran in it or in a process that it was forked off.
     The next fork is process 1 of a new process namespace. ``folder/tmp`` becomes
@@ -85,24 +92,23 @@ def enter(folder: Path, hidden: Sequence[Path]) -> None:
     platform or its settings forbid it.
     """
     _unshare(_NEWNS | _NEWPID)
-    _mount(None, "/", None, _REC | _PRIVATE)
+    mounts.make_private()
     source = os.open(folder, os.O_PATH)  # the folder may itself lie below something that is hidden next
     scratch = os.open(folder / "tmp", os.O_PATH)
-    _mount(f"/proc/self/fd/{source}/ml", str(ML), None, _BIND)
+    mounts.bind(f"/proc/self/fd/{source}/ml", str(ML))
     if private_tmp():
-        _mount(f"/proc/self/fd/{scratch}", str(TMP), None, _BIND)
+        mounts.bind(f"/proc/self/fd/{scratch}", str(TMP))
     for path in hidden:
-        if os.path.isdir(path):
-            _mount("tmpfs", str(path), "tmpfs", _RDONLY | _NOSUID | _NODEV | _NOEXEC)
-        elif os.path.exists(path):  # a socket, say
-            _mount(os.devnull, str(path), None, _BIND)
+        mounts.cover(path)
+    if root:
+        mounts.change_root(source, root)
     os.close(source)
     os.close(scratch)
 
 
 def private_tmp() -> bool:
     """Tell whether a job can have a /tmp of its own: not where this Python lives in /tmp."""
-    return not any(Path(path).is_relative_to(TMP) for path in (*sys.path, sys.prefix, sys.base_prefix) if path)
+    return not any(home.is_relative_to(TMP) for home in mounts.python_homes())
 
 
 def start_init(*, network: bool) -> tuple[int, tuple[int, ...]]:
@@ -151,7 +157,7 @@ def _be_init(answer: socket.socket, network: bool, addresses: Sequence[Address])
             _raise_loopback()
         files += [_listen(address) for address in addresses]
         with suppress(PermissionError):  # in many containers /proc is partly covered, and a fresh one is refused
-            _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
+            mounts.mount_proc()
         socket.send_fds(answer, [b"."], files)
         answer.close()
         for file in files:
@@ -171,7 +177,7 @@ def own_processes() -> int | None:
     """
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _call("setns", own, _NEWPID)
+        call("setns", own, _NEWPID)
     except PermissionError:
         os.close(own)
         return None
@@ -184,19 +190,19 @@ def fork_into(namespaces: Sequence[int], own: int | None) -> int:
     The caller needs not be in any of them; ``own`` is its ``own_processes``, to which it returns.
     Where that is None, all later forks of the caller are in the namespaces too.
     """
-    _call("setns", namespaces[0], _NEWPID)
+    call("setns", namespaces[0], _NEWPID)
     child = -1
     try:
         child = os.fork()
     finally:
         if child and own is not None:
-            _call("setns", own, _NEWPID)
+            call("setns", own, _NEWPID)
     if child:
         return child
     try:
         die_with_parent()
         for file in namespaces[1:]:
-            _call("setns", file, 0)
+            call("setns", file, 0)
         _drop_privileges()
     except OSError as error:  # nothing of the caller may go on in the child, and that without isolation
         os.write(2, f"a fork cannot be isolated: {error}\n".encode())
@@ -284,28 +290,6 @@ def _add_to_loopback(host: str) -> None:
             fcntl.ioctl(any_socket, request, address)
 
 
-def _make_room(folder: Path, kept: Path) -> None:
-    """Cover ``folder`` with an empty one that still shows its entries, and create /opt/ml there.
-
-    A Python may live in /opt, and an ordinary user may not write there; this
-    leaves no trace on the machine.
-    """
-    kept.mkdir()
-    _mount(str(folder), str(kept), None, _BIND | _REC)
-    _mount("tmpfs", str(folder), "tmpfs", _NOSUID | _NODEV)
-    folder.chmod(0o755)
-    for entry in kept.iterdir():
-        target = folder / entry.name
-        if entry.is_symlink():
-            target.symlink_to(entry.readlink())
-            continue
-        target.mkdir() if entry.is_dir() else target.touch()
-        _mount(str(entry), str(target), None, _BIND | _REC)
-    _call("umount2", str(kept).encode(), 2)  # MNT_DETACH
-    kept.rmdir()
-    ML.mkdir()
-
-
 def _drop_privileges() -> None:
     """Keep what a container's root has; an ordinary user keeps nothing, and nobody can gain anything."""
     kept = _CAPABILITIES if os.getuid() == 0 else 0
@@ -317,24 +301,13 @@ def _drop_privileges() -> None:
                 break  # older kernels know fewer capabilities
     low, high = kept & 0xFFFFFFFF, kept >> 32
     header = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
-    _call("capset", header, struct.pack("=6I", low, low, 0, high, high, 0))
+    call("capset", header, struct.pack("=6I", low, low, 0, high, high, 0))
     _prctl(_SET_NO_NEW_PRIVS, 1)
 
 
 def _unshare(flags: int) -> None:
-    _call("unshare", flags)
-
-
-def _mount(source: str | None, target: str, kind: str | None, flags: int) -> None:
-    encoded = [item.encode() if item is not None else None for item in (source, target, kind)]
-    _call("mount", *encoded, ctypes.c_ulong(flags), None)
+    call("unshare", flags)
 
 
 def _prctl(option: int, value: int) -> None:
-    _call("prctl", option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
-
-
-def _call(name: str, *arguments: object) -> None:
-    if getattr(_libc, name)(*arguments) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{name}: {os.strerror(number)}")
+    call("prctl", option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))

@@ -1,4 +1,4 @@
-"""Send what a job prints to CloudWatch Logs, while it prints."""
+"""Send what a job or a container prints to CloudWatch Logs, while it prints."""
 
 import time
 from typing import Any, Protocol
@@ -24,14 +24,27 @@ class JobLog:
     ``problem`` then says why nothing was delivered.
     """
 
-    def __init__(self, logs: Logs, stream: str) -> None:
-        self._logs, self._stream = logs, stream
+    def __init__(self, logs: Logs, stream: str, group: str = GROUP) -> None:
+        self._logs, self._stream, self._group = logs, stream, group
         self._rest = b""
         self._events: list[dict[str, object]] = []
         self._bytes = 0
         self._created = False
         self._due: float | None = None
         self.problem = ""
+
+    def open(self, *, create_group: bool) -> None:
+        """Make the stream, and the group where it is missing and wanted, as the awslogs driver of Docker does.
+
+        Raises Refusal, or OSError. Without this call the first line makes both, as SageMaker does.
+        """
+        try:
+            self._create_stream()
+        except Refusal as refusal:
+            if refusal.code != "ResourceNotFoundException" or not create_group:
+                raise
+            self._create_group()
+            self._create_stream()
 
     def feed(self, data: bytes) -> None:
         """Take output as it comes; deliver when a batch is full or the interval is over."""
@@ -45,6 +58,12 @@ class JobLog:
     def wait(self) -> float | None:
         """Return the seconds until ``flush`` is due, None when nothing waits."""
         return None if self._due is None else max(0.0, self._due - time.monotonic())
+
+    def tick(self) -> float | None:
+        """Deliver what is due; return the seconds until something will be, None when nothing waits."""
+        if self.wait() == 0:
+            self.flush()
+        return self.wait()
 
     def finish(self) -> None:
         """Deliver everything, including a last line without its end."""
@@ -60,7 +79,8 @@ class JobLog:
         try:
             if not self._created:
                 self._create()
-            self._logs.call("PutLogEvents", {"logGroupName": GROUP, "logStreamName": self._stream, "logEvents": events})
+            stream = {"logGroupName": self._group, "logStreamName": self._stream}
+            self._logs.call("PutLogEvents", stream | {"logEvents": events})
         except (Refusal, OSError) as error:
             self.problem = str(error)
 
@@ -83,19 +103,26 @@ class JobLog:
 
         SageMaker's documentation asks for logs:DescribeLogStreams in a job's role: it looks before it creates.
         """
-        look = {"logGroupName": GROUP, "logStreamNamePrefix": self._stream, "limit": 1}
+        look = {"logGroupName": self._group, "logStreamNamePrefix": self._stream, "limit": 1}
         try:
             self._logs.call("DescribeLogStreams", look)
         except Refusal as refusal:
             if refusal.code != "ResourceNotFoundException":
                 raise
             self._create_group()
-        self._logs.call("CreateLogStream", {"logGroupName": GROUP, "logStreamName": self._stream})
+        self._create_stream()
+
+    def _create_stream(self) -> None:
+        try:
+            self._logs.call("CreateLogStream", {"logGroupName": self._group, "logStreamName": self._stream})
+        except Refusal as refusal:
+            if refusal.code != "ResourceAlreadyExistsException":
+                raise
         self._created = True
 
     def _create_group(self) -> None:
         try:
-            self._logs.call("CreateLogGroup", {"logGroupName": GROUP})
+            self._logs.call("CreateLogGroup", {"logGroupName": self._group})
         except Refusal as refusal:
             if refusal.code != "ResourceAlreadyExistsException":  # another host was quicker
                 raise

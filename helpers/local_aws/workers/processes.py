@@ -1,12 +1,14 @@
 """Children that a process forks off itself, handled as those of ``subprocess.Popen`` are."""
 
 import os
+import resource
 import signal
 import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 
 class Child:
@@ -66,6 +68,22 @@ def fork(main: Callable[[], None], name: str, kept: Iterable[int]) -> Child:
         os._exit(status)
 
 
+def is_ending(folder: int, pid: int) -> bool:
+    """Tell whether a process is on its way out; ``folder`` is an open /proc that shows it."""
+    try:
+        with open(os.open(f"{pid}/stat", os.O_RDONLY, dir_fd=folder)) as file:
+            flags = int(file.read().rpartition(")")[2].split()[6])
+        return bool(flags & 0x4)  # PF_EXITING
+    except OSError:
+        return True
+
+
+def exit_code(status: int) -> int:
+    """Return what a shell would say of a status of ``waitpid``: 128 + n for signal n."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
 def keep_only(descriptors: set[int]) -> None:
     """Close every other descriptor of this process. Raises OSError where they cannot be listed."""
     folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
@@ -73,6 +91,50 @@ def keep_only(descriptors: set[int]) -> None:
         if number not in descriptors:
             with suppress(OSError):  # the one that listed them
                 os.close(number)
+
+
+def speak_on(output: int) -> None:
+    """Let standard output and error lead to ``output``, and nothing come from standard input."""
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+
+
+def handles(folder: int, pid: int, number: int) -> bool:
+    """Tell whether a process handles, or ignores, a signal; ``folder`` is an open /proc that shows it."""
+    try:
+        with open(os.open(f"{pid}/status", os.O_RDONLY, dir_fd=folder)) as status:
+            masks = dict(line.split(":", 1) for line in status)
+        return "Z" in masks["State"] or any(int(masks[name], 16) >> number - 1 & 1 for name in ("SigCgt", "SigIgn"))
+    except OSError:  # it has ended meanwhile
+        return True
+
+
+def allow_files() -> None:
+    """Let this process, not what it has forked by now, have as many connections as the machine allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 1 << 14)), hard))
+
+
+def kill_children() -> None:
+    """Kill the children of this process, adopted ones too; on another system than Linux, none."""
+    file = Path(f"/proc/self/task/{os.getpid()}/children")
+    for child in file.read_text().split() if file.exists() else ():
+        with suppress(ProcessLookupError):
+            os.kill(int(child), signal.SIGKILL)
+
+
+def group_ended(leader: int, seconds: float) -> bool:
+    """Wait for the end of a process group; False when ``seconds`` pass first."""
+    deadline = time.monotonic() + seconds
+    with suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < deadline:
+            os.killpg(leader, 0)
+            time.sleep(0.01)
+        return False
+    return True
 
 
 def usual_signals() -> None:

@@ -1,6 +1,6 @@
 """The process that has the scientific packages loaded, and is forked once for every host of a job.
 
-A request is one byte with descriptors: a channel with the entrypoint to run,
+A request is one byte (``BOTO3``: with boto3 loaded) with descriptors: a channel with the entrypoint to run,
 its output, the file to report to, and the namespaces that it belongs into. To
 the report go two lines: the process id, and at the end the exit code (128 + n
 for signal n).
@@ -17,11 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from helpers.local_aws.workers import entrypoint, isolation, warm
+from helpers.local_aws.workers import entrypoint, isolation, processes, warm
 from helpers.local_aws.workers.channel import Channel
 
 _ROOT = Path(__file__).resolve().parents[3]
 _FILES = 8
+PLAIN, BOTO3 = b"f", b"b"
 _HIDDEN: list[object] = []  # kept: freeing them in each fork would copy memory
 
 
@@ -53,6 +54,8 @@ def serve(requests: socket.socket, load: Callable[[], None] = warm.load) -> None
             asked, descriptors, _, _ = socket.recv_fds(requests, 1, _FILES)
             if not asked:
                 return
+            if asked == BOTO3:
+                warm.load_boto3()
             channel, out, report, *namespaces = descriptors
             if namespaces and own is None:
                 if os.fork() == 0:
@@ -75,9 +78,11 @@ def _hide_project() -> None:
         _HIDDEN.append(sys.modules.pop(name))
 
 
-def ask(requests: socket.socket, channel: int, out: int, report: int, namespaces: tuple[int, ...]) -> None:
+def ask(
+    requests: socket.socket, channel: int, out: int, report: int, namespaces: tuple[int, ...], kind: bytes = PLAIN
+) -> None:
     """Ask for a fork. The caller closes its copies of the descriptors. Raises OSError when the process is gone."""
-    socket.send_fds(requests, [b"f"], [channel, out, report, *namespaces])
+    socket.send_fds(requests, [kind], [channel, out, report, *namespaces])
 
 
 def _relay(channel: int, out: int, report: int, namespaces: list[int]) -> NoReturn:
@@ -89,7 +94,7 @@ def _relay(channel: int, out: int, report: int, namespaces: list[int]) -> NoRetu
             _be_entrypoint(channel, out)
         os.close(out)
         _tell(report, child)
-        _tell(report, _code(os.waitpid(child, 0)[1]))
+        _tell(report, processes.exit_code(os.waitpid(child, 0)[1]))
     finally:
         os._exit(0)
 
@@ -102,13 +107,8 @@ def _reap(reports: dict[int, int]) -> None:
                 return
             if pid in reports:  # else it was a relay
                 report = reports.pop(pid)
-                _tell(report, _code(status))
+                _tell(report, processes.exit_code(status))
                 os.close(report)
-
-
-def _code(status: int) -> int:
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
 
 
 def _tell(report: int, number: int) -> None:
@@ -127,10 +127,7 @@ def _be_entrypoint(descriptor: int, out: int) -> NoReturn:
         message = Channel(socket.socket(fileno=descriptor)).receive()
         if message is None:
             os._exit(1)
-        with open(os.devnull, "rb") as nothing:
-            os.dup2(nothing.fileno(), 0)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
+        processes.speak_on(out)
         os.closerange(3, 1024)
         job = message.content
         entrypoint.run(job["argv"], job["environment"], job["given"], job["folder"])

@@ -41,14 +41,39 @@ def download(s3: Store, source: dict[str, Any], local: Path, host: int, hosts: i
         raise TransferError(f"InternalServerError: Data download failed: {error}") from error
 
 
+def fetch(s3: Store, uri: str, target: Path) -> None:
+    """Download one object to the new file ``target``."""
+    try:
+        _fetch(s3, *_split(uri), target)
+    except Refusal as error:
+        raise TransferError(f"ClientError: Data download failed:{_reason(error)}, S3 URI {uri}") from error
+    except OSError as error:
+        raise TransferError(f"InternalServerError: Data download failed: {error}") from error
+
+
+def restore(s3: Store, uri: str, local: Path, done: dict[str, tuple[int, int]]) -> None:
+    """Download the folder ``uri``, which may be empty, as ``upload`` left it; note in ``done`` what is there now."""
+    bucket, prefix = _split(uri)
+    prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
+    try:
+        for key in s3.keys(bucket, prefix):
+            if not key.endswith("/"):
+                target = _inside(local, key[len(prefix) :], bucket, key)
+                _fetch(s3, bucket, key, target)
+                done[str(target)] = _mark(target)
+    except Refusal as error:
+        raise TransferError(f"ClientError: Data download failed:{_reason(error)}, S3 URI {uri}") from error
+    except OSError as error:
+        raise TransferError(f"InternalServerError: Data download failed: {error}") from error
+
+
 def upload(s3: Store, local: Path, uri: str, done: dict[str, tuple[int, int]]) -> None:
     """Upload every file below ``local`` whose size and time are not those in ``done``, and note them there."""
     bucket, prefix = _split(uri)
     prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
     try:
         for path in _files(local):
-            status = path.stat()
-            mark = (status.st_size, status.st_mtime_ns)
+            mark = _mark(path)
             if done.get(str(path)) == mark:
                 continue
             with path.open("rb") as body:
@@ -58,6 +83,21 @@ def upload(s3: Store, local: Path, uri: str, done: dict[str, tuple[int, int]]) -
         raise TransferError(f"ClientError: Data upload failed:{_reason(error)}, S3 URI {uri}") from error
     except OSError as error:
         raise TransferError(f"InternalServerError: Data upload failed: {error}") from error
+
+
+def store(s3: Store, uri: str, source: int) -> None:
+    """Upload the content of the open file ``source`` as one object."""
+    try:
+        s3.put(*_split(uri), source)
+    except Refusal as error:
+        raise TransferError(f"ClientError: Artifact upload failed:{_reason(error)}, S3 URI {uri}") from error
+    except OSError as error:
+        raise TransferError(f"InternalServerError: Artifact upload failed: {error}") from error
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _prefix(s3: Store, uri: str) -> Iterator[tuple[str, str, str]]:

@@ -1,15 +1,17 @@
 """What the process that runs scripts has loaded before it is forked."""
 
 import ctypes
+import gc
 import importlib
 import os
 import re
+import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
 
 # What the scripts of experiments use. matplotlib is not among them: SageMaker's scikit-learn image
-# has none. Nor is boto3: memory that few scripts would use.
+# has none. Nor is boto3, see ``load_boto3``.
 _PACKAGES = (
     "numpy",
     "pandas",
@@ -48,6 +50,17 @@ def load() -> None:
                 importlib.import_module(package)
             except ModuleNotFoundError:  # an environment without it: jobs that need it fail, others run
                 continue
+
+
+def load_boto3() -> None:
+    """Import boto3, once a container runs a script: most use it, while few jobs do, and it takes 8 MB."""
+    if "boto3" in sys.modules:
+        return
+    with suppress(ModuleNotFoundError):
+        importlib.import_module("boto3.session")
+        importlib.import_module("botocore.client")
+    gc.collect()
+    gc.freeze()
 
 
 def trim() -> None:

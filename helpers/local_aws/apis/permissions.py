@@ -1,0 +1,63 @@
+"""What IAM is asked for a call of API Gateway: the HTTP method, on the path below /v2, and its condition keys.
+
+By the Service Authorization Reference (API Gateway Management V2). Tags ask for more: those of
+a new API for POST on /tags, those of a new stage for TagResource, which the reference does not
+have but AWS demands.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from helpers.local_aws.apis.records import Api
+from helpers.local_aws.wire import Params, Permission, Site, service_model
+
+
+def arn(site: Site, path: str) -> str:
+    """Return the ARN of an API's resource, which has no account: ``/apis/{id}/routes/{id}``."""
+    return f"arn:aws:apigateway:{site.region}::{path}"
+
+
+def of(site: Site, operation: str, params: Params, api: Api | None) -> Sequence[Permission]:
+    """Return the permissions that ``operation`` needs; ``api`` is the one that it names, where that exists."""
+    http = service_model("apigatewayv2").operation_model(operation).http
+    path = http["requestUri"].removeprefix("/v2")
+    for label, member in (("apiId", "ApiId"), ("integrationId", "IntegrationId"), ("routeId", "RouteId"),
+                          ("stageName", "StageName"), ("resource-arn", "ResourceArn")):  # fmt: skip
+        path = path.replace(f"{{{label}}}", quote(str(params.get(member, "")), safe="$"))
+    needed = [Permission(f"apigateway:{http['method']}", arn(site, path), _context(operation, params, api))]
+    tags = params.get("Tags") or {}
+    if tags and operation == "CreateApi":
+        # The API has no id yet: the reference does not say what AWS fills in, so whatever is below /tags has to do.
+        tagged = arn(site, f"/tags/{quote(arn(site, '/apis/'), safe='')}")
+        needed.append(Permission("apigateway:POST", tagged, _tags(tags)))
+    if tags and operation == "CreateStage":
+        needed.append(Permission("apigateway:TagResource", arn(site, path), _tags(tags)))
+    return needed
+
+
+def _context(operation: str, params: Params, api: Api | None) -> dict[str, Any]:
+    context: dict[str, Any] = _tags(params.get("Tags") or {})
+    if params.get("TagKeys"):
+        context["aws:TagKeys"] = list(params["TagKeys"])
+    if operation in ("CreateApi", "UpdateApi") and "Name" in params:
+        context["apigateway:Request/ApiName"] = params["Name"]
+    if operation in ("CreateRoute", "UpdateRoute"):
+        context["apigateway:Request/RouteAuthorizationType"] = params.get("AuthorizationType", "NONE")
+    if operation == "CreateStage":
+        context["apigateway:Request/StageName"] = params["StageName"]
+    if api:
+        context["apigateway:Resource/ApiName"] = api.settings["Name"]
+        route = api.routes.get(params.get("RouteId", ""))
+        if route:
+            context["apigateway:Resource/RouteAuthorizationType"] = route["AuthorizationType"]
+        stage = api.stages.get(params.get("StageName", ""))
+        tags = api.tags if stage is None else stage.get("Tags", {})
+        context.update({f"aws:ResourceTag/{name}": value for name, value in tags.items()})
+    return context
+
+
+def _tags(tags: dict[str, str]) -> dict[str, Any]:
+    if not tags:
+        return {}
+    return {**{f"aws:RequestTag/{name}": value for name, value in tags.items()}, "aws:TagKeys": list(tags)}

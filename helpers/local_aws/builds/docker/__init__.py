@@ -1,0 +1,1 @@
+"""The `docker` command of builds: the part of it that the embedded AWS can really carry out."""

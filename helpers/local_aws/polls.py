@@ -1,0 +1,41 @@
+"""Requests that wait for long: over as soon as their client has left."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Application = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
+
+
+async def until_left(application: Application, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    """Serve a request with ``application``, which is cancelled when the client leaves before its answer."""
+    complete = asyncio.Event()
+
+    async def listening() -> dict[str, Any]:
+        if complete.is_set():  # nothing more comes; that the client left is watched for below
+            await asyncio.Event().wait()
+        message = await receive()
+        if message["type"] != "http.request" or not message.get("more_body"):
+            complete.set()
+        return message
+
+    async def left() -> None:
+        await complete.wait()
+        if (await receive())["type"] != "http.disconnect":
+            await asyncio.Event().wait()
+
+    serving = asyncio.ensure_future(application(scope, listening, send))
+    leaving = asyncio.ensure_future(left())
+    try:
+        await asyncio.wait({serving, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone = not serving.done()
+        for task in (serving, leaving):
+            task.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+    if gone:
+        await asyncio.gather(serving, return_exceptions=True)
+    else:
+        serving.result()
