@@ -39,7 +39,8 @@ from helpers.planning.costs import usd_per_hour
 # ## What you will build
 #
 # A data scientist pushes code to a repository; the push runs an experiment as four jobs, and metrics come back. The MLOps
-# engineer builds it once, in notebook 02. Notebooks 06 and 07 build two neighbouring systems, started by an upload.
+# engineer builds it once, in notebook 02. Notebooks 06 and 07 build two neighbouring systems, started by an upload,
+# and 08a to 08d hand a state machine's work to others.
 #
 # ```mermaid
 # flowchart LR
@@ -65,6 +66,10 @@ from helpers.planning.costs import usd_per_hour
 # | [05 · Sweep and compare](05_sweep_and_compare.ipynb) | both | many variants from one push, nothing computed twice |
 # | [06 · Standardize on upload](06_standardize_on_upload.ipynb) | MLOps engineer | an upload starts a state machine |
 # | [07 · Run an EC2 worker on upload](07_ec2_worker_on_upload.ipynb) | MLOps engineer | uploads launch, watch and end instances |
+# | [08a · Hand activities to a Lambda function](08a_activity_to_lambda.ipynb) | MLOps engineer | work that somebody else does |
+# | [08b · Run the work on Fargate](08b_activity_to_fargate.ipynb) | MLOps engineer | an image, and containers in parallel |
+# | [08c · Queue the work with Batch](08c_activity_to_batch.ipynb) | MLOps engineer | queues, arrays, a search for the best |
+# | [08d · Train with SageMaker](08d_activity_to_training.ipynb) | MLOps engineer | training jobs; four ways compared |
 # | [99 · Clean up](99_clean_up.ipynb) | MLOps engineer | delete everything, and prove it |
 
 # %% [markdown]

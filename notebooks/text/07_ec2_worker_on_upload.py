@@ -420,4 +420,4 @@ print("three units, three ends, three messages, no machine left")
 # Left running: no machine. The reaper runs every five minutes, 9,000 times a month: it costs nothing within Lambda's free
 # tier, and some cents without. Table, topic and queue cost what is stored and sent.
 #
-# Next: [99 · Clean up](99_clean_up.ipynb) deletes the stack and all the rest.
+# Next: [08a · Hand activities to a Lambda function](08a_activity_to_lambda.ipynb).

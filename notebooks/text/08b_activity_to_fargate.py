@@ -401,10 +401,10 @@ token_machine = machines.ensure_state_machine(
 print(token_machine)
 
 # %% [markdown]
-# Both machines, with one part in trouble. What do they know of it?
+# Both machines, with nine parts, of which one is in trouble. What do they know of it?
 
 # %%
-trouble = {"trouble": {parts[4]: {"FAIL": "the disk is full"}}}
+trouble = {"prefix": "parts/part-0", "trouble": {parts[4]: {"FAIL": "the disk is full"}}}
 both = [machines.start(states, arn, trouble) for arn in (machine.arn, token_machine.arn)]
 for arn in both:
     executions.follow(states, arn)
@@ -426,7 +426,7 @@ assert [end["status"] for end in ends] == ["FAILED", "FAILED"], "a failure went 
 assert "the disk is full" in ends[1]["cause"], "the token's failure lacks its reason"
 containers.wait_for_tasks(ecs, CLUSTER, ecs.list_tasks(cluster=CLUSTER)["taskArns"])
 assert not ecs.list_tasks(cluster=CLUSTER)["taskArns"], "tasks are still running"
-print("one image, forty-two tasks, the right statistics, nothing left running")
+print("one image, forty tasks, the right statistics, nothing left running")
 
 # %% [markdown]
 # ## Exercise

@@ -350,11 +350,11 @@ print("columns:", len(found), "- the largest difference is below 1e-9:", differe
 # %% [markdown]
 # ## Search hyper-parameters
 #
-# Eight sets in a list in S3, a job for each, and a function that picks the best. The Map reads the list itself: it may be
+# Seven sets in a list in S3, a job for each, and a function that picks the best. The Map reads the list itself: it may be
 # far longer than what fits into an execution's input. One set cannot work, to see what becomes of it.
 
 # %%
-sets = processing.hyper_parameter_sets(C=[0.001, 0.01, 0.1, 1.0], class_weight=["balanced", "none"])
+sets = processing.hyper_parameter_sets(C=[0.01, 0.1, 1.0], class_weight=["balanced", "none"])
 sets.append({"C": -1})
 key = processing.put_json(s3, BUCKET, "sets/first.json", sets)
 print(len(sets), "sets in", key)
@@ -404,10 +404,10 @@ assert in_order[:3] == ["first", "urgent-1", "urgent-2"], f"the urgent ones had 
 assert written == len(parts), "a child of the array wrote nothing"
 assert difference < 1e-9, "the statistics are wrong"
 assert searched.status == "SUCCEEDED", searched.cause
-assert len(best["ranking"]) == 8, "a set is missing"
+assert len(best["ranking"]) == 6, "a set is missing"
 assert len(best["failed"]) == 1, "the set that cannot work did not fail"
 assert best["best"]["roc_auc"] > 0.84, "the best is not good"
-print("priorities kept, an array complete, the best of nine sets found")
+print("priorities kept, an array complete, the best of seven sets found")
 
 # %% [markdown]
 # ## Exercise
@@ -429,7 +429,7 @@ print("priorities kept, an array complete, the best of nine sets found")
 # - A compute environment on spot capacity, two queues and two job definitions, **created** with boto3,
 # - single jobs and arrays, **submitted**: some failed, one at first only,
 # - what twenty jobs found, **combined**,
-# - and nine sets of hyper-parameters, **searched** for the best.
+# - and seven sets of hyper-parameters, **searched** for the best.
 #
 # Left running: nothing. Queues, definitions and an empty compute environment cost nothing.
 #

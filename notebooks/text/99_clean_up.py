@@ -37,8 +37,8 @@ workshop = connect()
 # %% [markdown]
 # ## Permissions
 #
-# Looking for things and deleting them needs the policies of notebooks 02 and 06. If this role gave them back before, or
-# never had them, it takes them now.
+# Looking for things and deleting them needs the policies of notebooks 02, 06 and 08a. If this role gave them back
+# before, or never had them, it takes them now.
 
 # %%
 iam = boto3.client("iam")
@@ -56,14 +56,15 @@ print("missing: nothing")
 found = cleanup.find_resources(workshop)
 for kind in dict.fromkeys(resource.kind for resource in found):
     names = [resource.name for resource in found if resource.kind == kind]
-    print(f"{kind}:", "one of each job" if kind == "log stream" else ", ".join(names))
+    of_jobs = kind in ("log stream", "training log", "job definition", "task definition")
+    print(f"{kind}:", "one of each job, or more" if of_jobs else ", ".join(names))
 
 # %% [markdown]
 # ## Delete it
 #
-# First the repository and your clone of it, so that no push starts anything; then the stack of notebook 07, with its
-# instances and all else that it made; the state machines with their running executions, their rule, the functions and
-# the roles; then logs; the buckets last, with every version of every object. Everything in them is lost: the data set
+# First what starts things: the repository and your clone of it, the API, the schedule. Then the stack of notebook 07, with
+# its instances and all else that it made; the state machines with their running executions; queues with their jobs,
+# clusters with their tasks, builds and images; rules, functions and roles; then logs; the buckets last, with every version of every object. Everything in them is lost: the data set
 # can be fetched again, the runs cannot.
 
 # %%
