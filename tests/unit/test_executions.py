@@ -170,6 +170,18 @@ def test_following_gives_up_and_names_the_execution():
     assert "stepfunctions:StopExecution" not in machine.aws.names()
 
 
+def test_waiting_without_a_view_returns_the_description_of_what_has_ended():
+    pauses = []
+    machine = Machine("RUNNING")
+    running, ended = {"executionArn": ARN, "status": "RUNNING"}, {"executionArn": ARN, "status": "FAILED", "error": "E"}
+    machine.aws.answers["stepfunctions:DescribeExecution"] = in_turn(running, running, ended)
+    found = executions.wait(machine.states, ARN, sleep=pauses.append)
+    assert (found["status"], found["error"], len(pauses)) == ("FAILED", "E", 2)
+    machine.aws.answers["stepfunctions:DescribeExecution"] = running
+    with pytest.raises(TimeoutError, match=ARN):
+        executions.wait(machine.states, ARN, seconds=3, sleep=lambda seconds: None)
+
+
 def interrupt(seconds):
     raise KeyboardInterrupt
 
