@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab check notebooks bench stop clean setup
+.PHONY: help run test test-embedded test-notebooks lab check notebooks bench stop clean setup
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,8 +31,14 @@ run: setup  ## set up, run notebooks 00-04 on the embedded AWS, show the table o
 
 test: setup  ## every test: unit, embedded AWS, notebooks against their stored outputs
 	@$(RUN) -m pytest -q -n 2 tests/unit
+	@$(MAKE) --no-print-directory -j 2 test-embedded test-notebooks
+
+# Both wait much and compute little: side by side they take little longer than one of them.
+test-embedded:
 	@$(RUN) -m pytest -q -n 4 --dist loadfile tests/local_aws tests/container tests/sdk
-	@$(RUN) -m pytest -q -n 2 --dist loadfile tests/notebooks tests/browser
+
+test-notebooks:
+	@$(RUN) -m pytest -q -n 3 --dist worksteal tests/notebooks tests/browser
 
 lab: setup  ## JupyterLab on the notebooks, embedded AWS up
 	@$(RUN) -m helpers.local_aws start

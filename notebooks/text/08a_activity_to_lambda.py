@@ -52,12 +52,13 @@ pd.set_option("display.max_colwidth", None)  # reasons in full
 # a machine in a laboratory, or, as here, in a function that a schedule wakes up.
 #
 # ```mermaid
-# flowchart LR
+# flowchart TD
 #   you((you)) -- signed request --> api[API Gateway] --> start[Lambda start] --> machine[Step Functions]
 #   machine -- task --> activity{{activity}}
 #   schedule[EventBridge, every minute] --> checker[Lambda checker]
-#   activity -- token, input --> checker -- asynchronously --> worker[Lambda worker]
-#   worker -- heartbeats, then success or failure --> machine
+#   activity -- token, input --> checker
+#   checker -- asynchronously --> worker[Lambda worker]
+#   worker -- heartbeats, success or failure --> machine
 #   worker -- summary --> bucket[(S3)]
 # ```
 #
@@ -98,10 +99,10 @@ print(len(parts), "parts:", parts[0], "to", parts[-1])
 
 # %%
 states = boto3.client("stepfunctions")
-by_hand = states.create_activity(name=workshop.name("by-hand"), tags=workshop.state_tags)["activityArn"]
-summarize = states.create_activity(name=workshop.name("summarize"), tags=workshop.state_tags)[
-    "activityArn"
-]
+by_hand, summarize = (
+    states.create_activity(name=workshop.name(name), tags=workshop.state_tags)["activityArn"]
+    for name in ("by-hand", "summarize")
+)
 print(by_hand.rpartition(":")[2], summarize.rpartition(":")[2], sep="\n")
 
 # %%
@@ -136,7 +137,7 @@ execution = machines.start(
     states, hand_machine.arn, {"bucket": BUCKET, "key": parts[0], "run": "by-hand"}
 )
 task = patient.get_activity_task(activityArn=by_hand, workerName="me")
-print("a token of", "some hundred characters" if len(task["taskToken"]) > 30 else "few characters")
+print("a token, longer than a hundred characters:", len(task["taskToken"]) > 100)
 print("the input:", json.loads(task["input"])["key"])
 
 # %% [markdown]

@@ -211,6 +211,10 @@ task_role = roles.ensure_service_role(
 )
 print(task_role)
 
+# %% [markdown]
+# A cluster is a name under which tasks run; with Fargate there are no machines in it. And a task's log group is made by
+# nobody else, so it is made here.
+
 # %%
 from helpers import loggroups
 
@@ -219,6 +223,9 @@ CLUSTER = workshop.name("tasks")
 cluster = ecs.create_cluster(clusterName=CLUSTER, tags=workshop.state_tags)["cluster"]
 loggroups.ensure_log_group(logs, TASK_LOGS, tags=workshop.tags)
 print(cluster["clusterName"], cluster["status"])
+
+# %% [markdown]
+# The container: our image, and a log stream for each task. Its command is the image's own.
 
 # %%
 from helpers import processing_machines
@@ -236,6 +243,9 @@ container = {
         },
     },
 }
+
+# %% [markdown]
+# The definition around it. Each time it is registered, it gets another revision; who names none, gets the latest.
 
 # %%
 FAMILY = workshop.name("summarize")
@@ -310,6 +320,9 @@ needed = {
     ],
 }
 
+# %% [markdown]
+# Each function with a role of its own, as in the notebooks before.
+
 # %%
 from helpers import functions
 
@@ -366,6 +379,9 @@ made = {"role_arn": machine_role.arn, "tags": workshop.state_tags}
 machine = machines.ensure_state_machine(states, workshop.name("fargate"), fargate, **made)
 print(machine)
 diagrams.draw(fargate)
+
+# %% [markdown]
+# The Map runs ten tasks at a time. A part that fails ends nothing but itself; what failed, and why, is said at the end.
 
 # %%
 execution = machines.start(states, machine.arn, {})

@@ -172,6 +172,9 @@ container = {
     "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": JOB_LOGS}},
 }
 
+# %% [markdown]
+# Two definitions from one image: a quarter of a vCPU is enough to summarize, training gets a whole one.
+
 # %%
 from helpers.propagation import retry_until_propagated
 
@@ -290,6 +293,9 @@ needed = {
     BEST: [may_list, may_write, roles.allow("s3:GetObject", f"{bucket.arn}/models/*")],
 }
 
+# %% [markdown]
+# The functions of 08b, and one that picks the best, each with a role of its own.
+
 # %%
 from helpers import functions
 
@@ -337,6 +343,9 @@ machine = machines.ensure_state_machine(states, workshop.name("batch"), definiti
 print(machine)
 diagrams.draw(definition)
 
+# %% [markdown]
+# Four vCPUs hold sixteen such jobs; the Map has ten under way at a time.
+
 # %%
 execution = machines.start(states, machine.arn, {})
 ended = executions.follow(states, execution)
@@ -358,6 +367,9 @@ sets = processing.hyper_parameter_sets(C=[0.01, 0.1, 1.0], class_weight=["balanc
 sets.append({"C": -1})
 key = processing.put_json(s3, BUCKET, "sets/first.json", sets)
 print(len(sets), "sets in", key)
+
+# %% [markdown]
+# A Distributed Map runs each item as an execution of its own, so the machine's role may start this machine.
 
 # %%
 sets_name = workshop.name("batch-sets")

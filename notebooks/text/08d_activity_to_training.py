@@ -95,6 +95,9 @@ needed = [
 job_role = roles.ensure_service_role(iam, workshop, "training-job", "sagemaker", *needed)
 print(job_role)
 
+# %% [markdown]
+# The functions: *prepare* needs nothing but its log, *finish* looks at the job and at the model.
+
 # %%
 jobs_arn = f"arn:aws:sagemaker:{account}:training-job/{JOBS}-*"
 needed = {
@@ -198,6 +201,9 @@ statements = [
 ]
 machine_role = roles.ensure_service_role(iam, workshop, "training-machine", "states", *statements)
 print(machine_role)
+
+# %% [markdown]
+# `Workflow` is the SDK's word for a state machine. It creates one, or is attached to one that there is and updates it.
 
 # %%
 from stepfunctions.workflow import Workflow
