@@ -14,8 +14,9 @@ from botocore.utils import get_environ_proxies
 SERVICE = "execute-api"  # that requests for an API are signed for
 STAGE = "$default"  # the stage that is not in the path
 TIMEOUT_SECONDS = 35  # an API answers after 30 at the latest
-# What a new API, or a permission that has not spread, may answer for some seconds.
-NOT_READY = (403, 404, 500)
+# What a new API, or a permission that has not spread, may answer for some seconds; and 429 and 503, where more calls
+# come at once than functions may run: ten in a new account.
+NOT_READY = (403, 404, 429, 500, 503)
 
 
 @dataclass(frozen=True)

@@ -68,12 +68,13 @@ def wait_for_jobs(
         found: dict[str, Mapping[str, Any]] = {}
         for some in _chunks(ids):
             found |= {job["jobId"]: job for job in batch.describe_jobs(jobs=some)["jobs"]}
-        return [found[job] for job in ids]
+        return [found[job] for job in ids if job in found]
 
     described = live.follow(
         "Jobs:",
         look,
-        lambda found: all(job["status"] in ENDED_JOBS for job in found),
+        # Nor may Batch know of a job at once.
+        lambda found: len(found) == len(ids) and all(job["status"] in ENDED_JOBS for job in found),
         lambda found: _counts(_statuses(found)),
         seconds=seconds,
         sleep=sleep,

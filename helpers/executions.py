@@ -282,9 +282,11 @@ def wait_for_log(
     waited, every = 0.0, 0.5
     while waited < seconds:
         try:
-            found = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern=f'"{phrase}"')
-            if found["events"]:
-                return found["events"][0]["message"].strip()
+            pages = logs.get_paginator("filter_log_events").paginate(
+                logGroupName=f"/aws/lambda/{function}", filterPattern=f'"{phrase}"'
+            )
+            for event in (event for page in pages for event in page["events"]):  # a page may be empty before the last
+                return event["message"].strip()
         except logs.exceptions.ResourceNotFoundException:
             pass  # the group is made with the first line
         sleep(every)

@@ -22,6 +22,7 @@ CACHE = PROJECT / ".cache" / "lambda"
 RUNTIME = "python3.13"
 PLATFORM = "manylinux2014_x86_64"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
+WITHOUT_SOURCE_ACCOUNT = ("events.amazonaws.com", "apigateway.amazonaws.com")
 
 
 def package(folder: Path, *shared: Path, runtime: str = RUNTIME, cache: Path = CACHE) -> bytes:
@@ -100,8 +101,11 @@ def allow_invoke(client: Any, name: str, *, principal: str, source_arn: str, acc
     """Let an AWS service invoke a function for one source, such as a repository. Returns whether that is new.
 
     ``principal``: such as codecommit.amazonaws.com. The source account closes the
-    gap that an ARN without an account would leave (the confused deputy).
+    gap that an ARN without an account would leave (the confused deputy). EventBridge and
+    API Gateway do not name it when they call, so a condition on it would keep them out:
+    the ARNs of their rules and APIs have the account in them.
     """
+    account = {} if principal in WITHOUT_SOURCE_ACCOUNT else {"SourceAccount": account_id}
     try:
         client.add_permission(
             FunctionName=name,
@@ -109,7 +113,7 @@ def allow_invoke(client: Any, name: str, *, principal: str, source_arn: str, acc
             Action="lambda:InvokeFunction",
             Principal=principal,
             SourceArn=source_arn,
-            SourceAccount=account_id,
+            **account,
         )
     except client.exceptions.ResourceConflictException:
         return False

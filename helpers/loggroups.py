@@ -23,10 +23,19 @@ def ensure_log_group(logs: Any, name: str, *, tags: Mapping[str, str], days: int
 def tail(logs: Any, group: str, stream: str, *, lines: int = 20) -> list[str]:
     """Return the last lines of a stream, oldest first; [] where there is none.
 
-    ``logs``: a CloudWatch Logs client.
+    ``logs``: a CloudWatch Logs client. A page may be empty before the last one; the end is where the token repeats.
     """
-    try:
-        events = logs.get_log_events(logGroupName=group, logStreamName=stream, limit=lines, startFromHead=False)
-    except logs.exceptions.ResourceNotFoundException:
-        return []
-    return [event["message"] for event in events["events"]]
+    events: list[Mapping[str, Any]] = []
+    token: dict[str, str] = {}
+    while len(events) < lines:
+        try:
+            page = logs.get_log_events(
+                logGroupName=group, logStreamName=stream, limit=lines, startFromHead=False, **token
+            )
+        except logs.exceptions.ResourceNotFoundException:
+            break
+        events = [*page["events"], *events]
+        if page.get("nextBackwardToken") == token.get("nextToken"):
+            break
+        token = {"nextToken": page["nextBackwardToken"]}
+    return [event["message"] for event in events[-lines:]]

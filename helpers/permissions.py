@@ -186,8 +186,7 @@ def processing_statements(workshop: Connection) -> list[dict[str, Any]]:
     return [
         _allow(
             "states",
-            "CreateActivity DeleteActivity GetActivityTask TagResource ListTagsForResource"
-            " SendTaskSuccess SendTaskHeartbeat",
+            "CreateActivity DeleteActivity GetActivityTask TagResource ListTagsForResource",
             arn("states", f"activity:{prefix}-*"),
         ),
         _allow("states", "StartExecution", arn("states", f"stateMachine:{prefix}-*")),
@@ -225,7 +224,7 @@ def processing_statements(workshop: Connection) -> list[dict[str, Any]]:
             " DeleteJobQueue RegisterJobDefinition DeregisterJobDefinition SubmitJob TagResource",
             *(arn("batch", f"{kind}/{prefix}-*") for kind in ("compute-environment", "job-queue", "job-definition")),
         ),
-        _allow("batch", "TerminateJob", arn("batch", "job/*")),
+        _allow("batch", "SubmitJob TerminateJob", arn("batch", "job/*")),
         _allow(
             "sagemaker",
             "DescribeTrainingJob StopTrainingJob ListTags",
@@ -239,11 +238,15 @@ def processing_statements(workshop: Connection) -> list[dict[str, Any]]:
             " DescribeJobs ListJobs sagemaker:ListTrainingJobs ec2:DescribeSecurityGroups",
             "*",
         ),
+        # Whoever has the token may report. The reference, and so IAM's simulator, know no resource of these two.
+        _allow("states", "SendTaskSuccess SendTaskHeartbeat", "*"),
         _allow(
             "logs",
-            "CreateLogGroup PutRetentionPolicy TagResource GetLogEvents DeleteLogGroup",
+            "CreateLogGroup PutRetentionPolicy GetLogEvents DeleteLogGroup",
             *(arn("logs", f"log-group:{group}:*") for group in workshop.log_groups),
         ),
+        # Tagging is the exception: it is asked for the group without ":*".
+        _allow("logs", "TagResource", *(arn("logs", f"log-group:{group}") for group in workshop.log_groups)),
         _allow(
             "logs",
             "DescribeLogStreams DeleteLogStream DeleteLogGroup",

@@ -20,6 +20,11 @@ NOT_PROPAGATED = {
     "ValidationError": ("is invalid or cannot be assumed",),
     # SageMaker, about a job's role.
     "ValidationException": ("Could not assume role",),
+    # CodeBuild, about a project's role.
+    "InvalidInputException": ("CodeBuild is not authorized to perform: sts:AssumeRole",),
+    # ECS, about a task's roles, and about its own role, which the first cluster of an account brings about.
+    "ClientException": ("Role is not valid", "unable to assume the role"),
+    "InvalidParameterException": ("Unable to assume the service linked role",),
 }
 
 

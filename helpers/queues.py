@@ -34,16 +34,25 @@ def wait_for_queue(
     return _wait_until_valid(name, look, seconds, sleep)["jobQueueArn"]
 
 
-def wait_until_running(
-    batch: Any, job: str, *, seconds: float = SECONDS, sleep: Callable[[float], None] = time.sleep
+def wait_for_status(
+    batch: Any,
+    jobs: Sequence[str],
+    status: str,
+    *,
+    seconds: float = SECONDS,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Return once a job runs. Raises NotValid when it has ended before, and TimeoutError."""
-    for _ in _looks(f"the job {job} does not run", seconds, sleep):
-        (found,) = batch.describe_jobs(jobs=[job])["jobs"]
-        if found["status"] == "RUNNING":
+    """Return once all jobs have a status that others come after, such as RUNNABLE or RUNNING.
+
+    Raises NotValid when one has ended before, and TimeoutError.
+    """
+    for _ in _looks(f"not every job is {status}", seconds, sleep):
+        found = batch.describe_jobs(jobs=list(jobs))["jobs"]
+        for job in found:
+            if job["status"] in _ENDED:
+                raise NotValid(f"the job {job['jobName']} has ended: {job.get('statusReason', job['status'])}")
+        if [job["status"] for job in found] == [status] * len(jobs):
             return
-        if found["status"] in _ENDED:
-            raise NotValid(f"the job {job} has ended: {found.get('statusReason', found['status'])}")
 
 
 def started_in_order(batch: Any, jobs: Sequence[str]) -> list[str]:

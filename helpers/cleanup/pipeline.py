@@ -41,9 +41,9 @@ def stop_executions(machine_arn: str) -> None:
 def _find_rules(workshop: Connection) -> Iterator[Resource]:
     # The rules are the account's: they go only when the workshop's state machines are the last that could use them.
     states, events = boto3.client("stepfunctions"), boto3.client("events")
-    machines = [machine["name"] for machine in pages(states, "list_state_machines", "stateMachines")]
-    if any(not name.startswith(f"{workshop.prefix}-") for name in machines):
-        return
+    machines = {machine["name"] for machine in pages(states, "list_state_machines", "stateMachines")}
+    if machines - {machine.name for machine in _find_state_machines(workshop) if machine.ours}:
+        return  # also another workshop's, whose prefix begins with ours
     for rule in permissions.MANAGED_RULES:
         with unless_gone():
             yield Resource("managed rule", events.describe_rule(Name=rule)["Name"])

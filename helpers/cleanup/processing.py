@@ -62,6 +62,9 @@ def _find_training_jobs(workshop: Connection) -> Iterator[Resource]:
     sagemaker = boto3.client("sagemaker")
     running = {"NameContains": f"{workshop.short_name}-", "StatusEquals": "InProgress"}
     for job in pages(sagemaker, "list_training_jobs", "TrainingJobSummaries", **running):
+        # Others' names may contain ours, and about their tags this role may not ask.
+        if not job["TrainingJobName"].startswith(f"{workshop.short_name}-"):
+            continue
         tags = sagemaker.list_tags(ResourceArn=job["TrainingJobArn"])["Tags"]
         if has_tag(workshop, as_mapping(tags)):
             yield Resource("running training job", job["TrainingJobName"])
@@ -178,11 +181,21 @@ def _delete_build_project(workshop: Connection, name: str) -> None:
     builds = list(pages(codebuild, "list_builds_for_project", "ids", projectName=name))
     for first in range(0, len(builds), 100):  # as many as one call describes
         some = builds[first : first + 100]
-        for build in codebuild.batch_get_builds(ids=some)["builds"]:
-            if build["buildStatus"] == "IN_PROGRESS":
-                codebuild.stop_build(id=build["id"])
+        for build in _running_builds(codebuild, some):
+            codebuild.stop_build(id=build)
+        # One that still stops would not be deleted, and would write its log once more.
+        deadline = time.monotonic() + _PATIENCE
+        while running := _running_builds(codebuild, some):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"CodeBuild did not stop {running[0]} within {_PATIENCE:g} seconds")
+            time.sleep(1)
         codebuild.batch_delete_builds(ids=some)
     codebuild.delete_project(name=name)
+
+
+def _running_builds(codebuild: Any, builds: list[str]) -> list[str]:
+    found = codebuild.batch_get_builds(ids=builds)["builds"]
+    return [build["id"] for build in found if build["buildStatus"] == "IN_PROGRESS"]
 
 
 def _find_image_repositories(workshop: Connection) -> Iterator[Resource]:

@@ -211,7 +211,10 @@ def _logs(request: Request, known: Known) -> Asked:
     if request.operation in ("TagResource", "UntagResource", "ListTagsForResource"):
         return Asked()
     group = request.member("logGroupName") or request.member("logGroupIdentifier").partition(":log-group:")[2]
-    return Asked(request.arn(f"log-group:{group}:log-stream:{request.member('logStreamName')}"))
+    more = []
+    if request.operation == "CreateLogGroup":
+        more = _tagging(request, "TagResource", request.arn(f"log-group:{group}"))  # this one without ":*"
+    return Asked(request.arn(f"log-group:{group}:log-stream:{request.member('logStreamName')}"), more=more)
 
 
 # --- EventBridge ---

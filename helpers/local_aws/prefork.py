@@ -45,6 +45,7 @@ def _functions(folder: Path) -> "Zygote":
     ours, theirs = socket.socketpair()
 
     def be_zygote() -> None:
+        processes.forget_environment(zygote.NO_AWS_FILES)
         zygote.be_forked(theirs, packages, runtime.forget_the_rest)
 
     with theirs:

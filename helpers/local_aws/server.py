@@ -251,7 +251,7 @@ class EmbeddedAws:
             if service in self._services:
                 await self._serve(self._services[service], scope, headers, receive, send)
             elif service == "ec2":
-                await self._serve_ec2(scope, receive, send)
+                await self._serve_ec2(scope, headers, receive, send)
             elif headers.get("x-amz-target", "").endswith(".GetActivityTask"):
                 await until_left(self.seam.asgi, scope, receive, send)
             else:
@@ -260,6 +260,7 @@ class EmbeddedAws:
     async def _serve(
         self, service: Service, scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send
     ) -> None:
+        require_region(headers, self._site.region)
         body = await _read(receive)
         caller = self.seam.identity.authenticate(scope, body)
         target = headers.get("x-amz-target", "")
@@ -273,7 +274,8 @@ class EmbeddedAws:
         else:
             await _answer(send, 200, dump(await asyncio.to_thread(service.answer, target, body, caller)))
 
-    async def _serve_ec2(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_ec2(self, scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
+        require_region(headers, self._site.region)
         body = await _read(receive)
         try:
             caller = self.seam.identity.authenticate(scope, body)
@@ -372,6 +374,13 @@ def require_form(service: str, scope: Scope, headers: Mapping[str, str]) -> None
     if not fits:
         what = f"{method} {path}" + (f" with target {target}" if target else "")
         raise AwsError("UnknownOperationException", f"{service} has no operation at {what}", 404)
+
+
+def require_region(headers: Mapping[str, str], region: str) -> None:
+    """Raise AwsError for a signature of another region: there its client would find other resources, on AWS."""
+    found = re.match(r"AWS4-HMAC-SHA256 Credential=[^/,]+/\d{8}/([^/,]+)/", headers["authorization"])
+    if found is None or found[1] != region:
+        raise AwsError("InvalidSignatureException", "Credential should be scoped to a valid region.", 403)
 
 
 async def serve(site: Site, admin_key: tuple[str, str], warm: Warm, ready: Callable[[], None]) -> None:

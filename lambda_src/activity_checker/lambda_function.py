@@ -4,11 +4,12 @@ An activity has no queue length to ask for. What waits is found in the execution
 themselves: of each that runs, the newest events of its history. So a tick at which
 nothing runs makes one call, and none sits 60 seconds in a poll that nobody answers.
 
-Environment: ACTIVITY_ARN, STATE_MACHINE_ARN, WORKER (name of the function).
+Environment: ACTIVITY_ARN, STATE_MACHINE_ARNS (of all that use the activity, separated by blanks), WORKER (name of
+the function).
 
 IAM actions, and nothing else:
-    states:ListExecutions           on the state machine
-    states:GetExecutionHistory      on its executions
+    states:ListExecutions           on the state machines
+    states:GetExecutionHistory      on their executions
     states:GetActivityTask          on the activity
     states:SendTaskFailure          on the activity
     lambda:InvokeFunction           on the worker
@@ -42,10 +43,10 @@ TOO_LATE = ("TaskDoesNotExist", "TaskTimedOut", "InvalidToken")
 
 @dataclass(frozen=True)
 class Place:
-    """What is polled, for whom: ARNs of activity and state machine, and the worker's name."""
+    """What is polled, for whom: ARNs of the activity and of the state machines that use it, and the worker's name."""
 
     activity: str
-    machine: str
+    machines: Sequence[str]
     worker: str
 
 
@@ -72,7 +73,7 @@ class Tick:
 
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, int]:
     """Hand over what waits. The event, EventBridge's, says just who woke the function."""
-    place = Place(*(os.environ[name] for name in ("ACTIVITY_ARN", "STATE_MACHINE_ARN", "WORKER")))
+    place = Place(os.environ["ACTIVITY_ARN"], os.environ["STATE_MACHINE_ARNS"].split(), os.environ["WORKER"])
     states, functions = clients()
     counts = check(place, states, functions, lambda: context.get_remaining_time_in_millis() / 1000)
     print(json.dumps({"outcome": "checked", "by": event.get("source", "hand"), **counts}))
@@ -102,7 +103,7 @@ def check(place: Place, states: Any, functions: Any, remaining: Callable[[], flo
     """
     tick = Tick()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        running = _running(states, place.machine)
+        running = [arn for machine in place.machines for arn in _running(states, machine)]
         tick.running = len(running)
         tick.waiting = sum(pool.map(lambda arn: _waits(states, arn), running))
         turns = iter(range(tick.waiting))

@@ -287,15 +287,16 @@ def run(environment: Mapping[str, str], s3: Any, reporter: Reporter) -> dict[str
         trouble(environment)
         reporter.beat()
         done = process(s3, environment["BUCKET"], part, environment["OUTPUT"], reporter.beat)
+        reporter.succeed(done)
     except NobodyWaits:
         raise
     except KeyError as error:
         reporter.fail("BadInput", f"{error} is not set")
         raise BadInput(f"{error} is not set") from error
     except Exception as error:
+        # Also where success may not be reported: nobody is left to wait for a heartbeat that does not come.
         reporter.fail(type(error).__name__, str(error))
         raise
-    reporter.succeed(done)
     return done
 
 

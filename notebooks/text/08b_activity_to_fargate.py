@@ -157,7 +157,7 @@ except codebuild.exceptions.ResourceAlreadyExistsException:
 # %% [markdown]
 # ## Step 3: build
 #
-# A tag that is there already need not be built again.
+# A tag that is there already need not be built again. A new account may build one image at a time.
 
 # %%
 variables = {"REPOSITORY_URI": repository_uri, "IMAGE_TAG": TAG}
@@ -220,7 +220,8 @@ from helpers import loggroups
 
 ecs, logs = boto3.client("ecs"), boto3.client("logs")
 CLUSTER = workshop.name("tasks")
-cluster = ecs.create_cluster(clusterName=CLUSTER, tags=workshop.state_tags)["cluster"]
+made = {"clusterName": CLUSTER, "tags": workshop.state_tags}
+cluster = retry_until_propagated(lambda: ecs.create_cluster(**made))["cluster"]
 loggroups.ensure_log_group(logs, TASK_LOGS, tags=workshop.tags)
 print(cluster["clusterName"], cluster["status"])
 
@@ -284,7 +285,8 @@ def run(**environment):
     """Run one task with some variables set, and return its ARN."""
     variables = [{"name": name, "value": value} for name, value in environment.items()]
     overrides = {"containerOverrides": [{"name": container["name"], "environment": variables}]}
-    answer = ecs.run_task(cluster=CLUSTER, taskDefinition=FAMILY, overrides=overrides, **where)
+    task = {"cluster": CLUSTER, "taskDefinition": FAMILY, "overrides": overrides, **where}
+    answer = retry_until_propagated(lambda: ecs.run_task(**task))
     assert not answer["failures"], answer["failures"]
     return answer["tasks"][0]["taskArn"]
 

@@ -259,18 +259,20 @@ print("summaries:", written)
 # %% [markdown]
 # ## Who goes first?
 #
-# One job that takes all four vCPUs for some seconds. Behind it wait two normal jobs, and, submitted last of all, two
-# urgent ones.
+# One job takes all four vCPUs, and would for minutes. Behind it wait two normal jobs, and, submitted last of all, two urgent
+# ones. When all are in line, the first one is ended.
 
 # %%
 large = {
     "needs": [{"type": "VCPU", "value": "4"}, {"type": "MEMORY", "value": "8192"}],
     "environment": one,
 }
-line = [submit("first", **{**large, "environment": {**one, "STALL_SECONDS": "8"}})]
-queues.wait_until_running(batch, line[0])
+line = [submit("first", **{**large, "environment": {**one, "STALL_SECONDS": "500"}})]
+queues.wait_for_status(batch, line, "RUNNING")
 line += [submit(f"normal-{number}", **large) for number in (1, 2)]
 line += [submit(f"urgent-{number}", URGENT, **large) for number in (1, 2)]
+queues.wait_for_status(batch, line[1:], "RUNNABLE")
+batch.terminate_job(jobId=line[0], reason="make room")
 containers.wait_for_jobs(batch, line)
 in_order = queues.started_in_order(batch, line)
 print(*in_order, sep="\n")
@@ -279,8 +281,8 @@ print(*in_order, sep="\n")
 # ## Step 4: a state machine of jobs
 #
 # The shape of 08b, with jobs in place of tasks. `batch:submitJob.sync` submits, and waits until the job has ended. The
-# machine's role needs what is said in the documentation of this integration: three calls of Batch, of which two take no
-# ARNs, and a rule of EventBridge.
+# machine's role needs three calls of Batch, of which two are for jobs whose ids nobody knows beforehand, and a rule of
+# EventBridge.
 
 # %%
 LIST, COMBINE, BEST = map(workshop.name, ("list-parts", "combine", "best-set"))

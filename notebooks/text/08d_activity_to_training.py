@@ -43,6 +43,8 @@ workshop = connect()
 sdk.prepare_data_science_sdk()
 BUCKET = workshop.bucket_for("processing")
 PREPARE, FINISH, TRAINING = map(workshop.name, ("prepare-training", "finish-training", "training"))
+JOBS = f"{workshop.short_name}-training"  # how the names of training jobs begin
+TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"  # the log group, and the namespace of metrics
 account = f"{workshop.region}:{workshop.account_id}"
 
 # %% [markdown]
@@ -59,7 +61,8 @@ account = f"{workshop.region}:{workshop.account_id}"
 # and a model.
 #
 # This notebook needs the SageMaker Python SDK in version 2, because the Data Science SDK was written for it. Where Studio
-# brings version 3, the first cell says what to do.
+# brings version 3, the first cell says what to do. On AWS a new account may have a quota of 0 for `ml.m5.large for spot training job
+# usage`: ask for 1 or more.
 #
 # ## Step 0: permissions and data
 
@@ -76,11 +79,10 @@ print(len(parts), "parts:", parts[0], "to", parts[-1])
 # %% [markdown]
 # ## Step 1: roles
 #
-# The job's role reads the data and its code, and writes models. It also pulls images: SageMaker's own for the training,
+# The job's role reads the data and its code, and writes models, its log and its metrics. It also pulls images: SageMaker's own for the training,
 # and ours of 08b for the comparison at the end.
 
 # %%
-JOBS = f"{workshop.short_name}-training"  # how the names of training jobs begin
 PULL = "ecr:BatchCheckLayerAvailability ecr:GetDownloadUrlForLayer ecr:BatchGetImage"
 theirs = f"arn:aws:ecr:{workshop.region}:*:repository/sagemaker-scikit-learn"
 ours = f"arn:aws:ecr:{account}:repository/{workshop.name('processing')}"
@@ -90,7 +92,9 @@ needed = [
     roles.allow("s3:PutObject", f"{bucket.arn}/models/*"),
     roles.allow("ecr:GetAuthorizationToken", "*"),
     roles.allow(PULL, theirs, ours),
-    roles.allow_log(workshop, "/aws/sagemaker/TrainingJobs"),
+    roles.allow_log(workshop, TRAINING_LOGS),
+    roles.allow("logs:DescribeLogStreams", f"arn:aws:logs:{account}:log-group:{TRAINING_LOGS}:*"),
+    roles.allow("cloudwatch:PutMetricData", "*", equals={"cloudwatch:namespace": TRAINING_LOGS}),
 ]
 job_role = roles.ensure_service_role(iam, workshop, "training-job", "sagemaker", *needed)
 print(job_role)
@@ -157,16 +161,18 @@ print(estimator.entry_point, "on", estimator.instance_type)
 # ## Step 3: the state machine, in Python objects
 #
 # Each step is an object. What one step gives out another one refers to, and the SDK makes a path of it. `Chain` puts them
-# in a row.
+# in a row. Calls that SageMaker throttles are tried again.
 
 # %%
-from stepfunctions.steps import Chain, LambdaStep, TrainingStep
+from stepfunctions.steps import Chain, LambdaStep, Retry, TrainingStep
 
 given = {"execution.$": "$$.Execution.Id", "input.$": "$$.Execution.Input"}
 invoke = {"FunctionName": PREPARE, "Payload": given}
 prepare = LambdaStep("prepare", parameters=invoke, output_path="$.Payload")
 invoke = {"FunctionName": FINISH, "Payload": {"job_name.$": "$.TrainingJobName"}}
 finish = LambdaStep("finish", parameters=invoke, output_path="$.Payload")
+error = "SageMaker.AmazonSageMakerException"
+retry = Retry(error_equals=[error], interval_seconds=2, max_attempts=3)
 
 # %%
 from sagemaker.inputs import TrainingInput
@@ -181,6 +187,7 @@ train = TrainingStep(
     hyperparameters={name: prepared["hyper_parameters"][name] for name in names},
     tags=workshop.tags,
 )
+train.add_retry(retry)
 chain = Chain([prepare, train, finish])
 print(*(type(step).__name__ for step in chain.steps))
 
@@ -303,7 +310,8 @@ parameters = {
     "Tags": workshop.tag_list,
 }
 resource = "arn:aws:states:::sagemaker:createTrainingJob.sync"
-state = {"Type": "Task", "Resource": resource, "Parameters": parameters, "End": True}
+retry = {"ErrorEquals": [error], "IntervalSeconds": 2, "MaxAttempts": 3}
+state = {"Type": "Task", "Resource": resource, "Parameters": parameters, "Retry": [retry], "End": True}
 plain = {"StartAt": "summarize", "TimeoutSeconds": 3600, "States": {"summarize": state}}
 
 # %%

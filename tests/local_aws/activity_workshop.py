@@ -85,7 +85,9 @@ class ActivityWorkshop:
         machine = {"STATE_MACHINE_ARN": self.machine_arn}
         start_arn = self.function("start", 15, {**machine, "BUCKET": self.bucket})
         self.checker_arn = self.function(
-            "checker", 300, {**machine, "ACTIVITY_ARN": self.activity_arn, "WORKER": self.worker}
+            "checker",
+            300,
+            {"STATE_MACHINE_ARNS": self.machine_arn, "ACTIVITY_ARN": self.activity_arn, "WORKER": self.worker},
         )
         self.function("worker", 60, {"HEARTBEAT_SECONDS": "1"}, SUMMARIZE)
         self.api = apis.ensure_api(

@@ -45,7 +45,8 @@ def test_a_schedule_is_made_for_the_checker(system: ActivityWorkshop) -> None:
         events = system.client("events")
         (target,) = events.list_targets_by_rule(Rule=system.checker)["Targets"]
         assert target["Arn"] == system.checker_arn
-        assert events.describe_rule(Name=system.checker)["State"] == "ENABLED"
+        (rule,) = events.list_rules(NamePrefix=system.checker)["Rules"]
+        assert rule["State"] == "ENABLED"
     finally:
         system.unschedule()
 

@@ -53,7 +53,7 @@ class Web:
         made = self.api.create_route(ApiId=self.api_id, RouteKey=key, AuthorizationType=kind, Target=target)
         return made["RouteId"]
 
-    def let(self, path: str) -> str:
+    def let(self, path: str, **more: str) -> str:
         """Let the API invoke the function for what fits ``path``. Returns the statement's id."""
         statement = uuid.uuid4().hex
         self.functions.add_permission(
@@ -62,6 +62,7 @@ class Web:
             Action="lambda:InvokeFunction",
             Principal="apigateway.amazonaws.com",
             SourceArn=arn("execute-api", f"{self.api_id}/{path}"),
+            **more,
         )
         return statement
 
@@ -258,6 +259,8 @@ def test_the_functions_policy_must_let_the_api_in(embedded: Any) -> None:
     web.let("*/GET/open/{id}")
     assert web.ask("x").status == 500
     assert web.send("GET", "/open/7").status == 200
+    web.let("$default/POST/open", SourceAccount=ACCOUNT)
+    assert web.ask("x").status == 500, "API Gateway does not name its account"
     web.let("$default/POST/open")
     assert web.ask("x").body == "x"
 

@@ -243,10 +243,12 @@ def test_what_cannot_start_says_why(shop: Shop, container: dict[str, Any], said:
     assert "exitCode" not in job["container"]
 
 
-def test_a_command_that_is_not_there_is_the_shells_127(shop: Shop) -> None:
+def test_a_command_that_is_not_there_does_not_start(shop: Shop) -> None:
     job = shop.ended(shop.submit(["no-such-program"]))
-    assert (job["status"], job["container"]["exitCode"]) == ("FAILED", 127)
-    assert "no-such-program" in shop.log(job)[-1]
+    assert (job["status"], job["statusReason"]) == ("FAILED", "Task failed to start")
+    assert job["container"]["reason"].startswith("CannotStartContainerError: ")
+    assert 'exec: "no-such-program": executable file not found in $PATH' in job["container"]["reason"]
+    assert "exitCode" not in job["container"]
 
 
 def test_an_execution_role_that_may_not_make_the_log_fails_the_job(shop: Shop) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from clients import allow, eventually, function_settings
+from container_lab import ContainerLab
 from embedded_aws import Embedded
 from lab import PASS, SLEEP, Lab, job_of
 
@@ -173,3 +174,31 @@ def test_log_events_are_kept_once_and_found_by_their_pointer(own: Embedded) -> N
     logs.put_log_events(logGroupName="g", logStreamName="s", logEvents=events)
     (found,) = logs.filter_log_events(logGroupName="g")["events"]
     assert logs.get_log_record(logRecordPointer=found["eventId"])["logRecord"]["@message"] == "hello"
+
+
+def test_jobs_that_wait_in_a_queue_end_with_the_execution_that_cannot_go_on(own: Embedded) -> None:
+    lab = ContainerLab(own)
+    room = [{"type": "VCPU", "value": "4"}, {"type": "MEMORY", "value": "8192"}]
+    given = {"command": ["python", "-c", SLEEP], "resourceRequirements": room}
+    running = {"jobQueue": lab.name, "jobDefinition": lab.name, "containerOverrides": given}
+    first = lab.batch.submit_job(jobName="fills", retryStrategy={"attempts": 2}, **running)["jobId"]
+    eventually(lambda: lab.batch.describe_jobs(jobs=[first])["jobs"][0]["status"] == "RUNNING")
+    task = lab.work("batch", SLEEP, suffix="waits")
+    execution = lab.start(lab.machine({"map": inline({"one": task})}, role=lab.work_role), {"items": [1, 2]})
+
+    def waiting() -> list[str]:
+        found = lab.batch.list_jobs(jobQueue=lab.name, jobStatus="RUNNABLE")["jobSummaryList"]
+        return [job["jobId"] for job in found if job["jobName"] == "script"]
+
+    jobs = eventually(lambda: found if len(found := waiting()) == 2 else None)
+    control.stop(own.state_dir)
+    control.start(own.state_dir)
+    assert lab.ended(execution)["error"] == "States.ServiceRestart"
+
+    def ended() -> list[str]:
+        found = lab.batch.describe_jobs(jobs=jobs)["jobs"]
+        return [job["statusReason"] for job in found if job["status"] == "FAILED"]
+
+    reasons = eventually(lambda: found if len(found := ended()) == 2 else None)
+    assert set(reasons) == {"The Step Functions task that waits for the job has ended."}
+    lab.batch.terminate_job(jobId=first, reason="the test is over")

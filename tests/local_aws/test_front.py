@@ -164,6 +164,29 @@ def test_a_signature_opens_its_own_service_only(embedded: Any) -> None:
             assert (answer.status == 200) == (service == owner), (service, target, answer)
 
 
+@pytest.mark.parametrize(
+    ("service", "operation"),
+    [
+        ("ecs", "list_clusters"),
+        ("batch", "describe_job_queues"),
+        ("ecr", "describe_repositories"),
+        ("codebuild", "list_projects"),
+        ("apigatewayv2", "get_apis"),
+        ("sagemaker", "list_training_jobs"),
+        ("ec2", "describe_subnets"),
+    ],
+)
+def test_a_signature_of_another_region_is_refused(embedded: Any, service: str, operation: str) -> None:
+    variables = embedded.environment()
+    client = boto3.client(
+        service, region_name="us-west-2", endpoint_url=embedded.endpoint_url,
+        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"], aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
+    )  # fmt: skip
+    said = "Credential should be scoped to a valid region."
+    assert refused(getattr(client, operation)) == ("InvalidSignatureException", said)
+    getattr(embedded.client(service), operation)()
+
+
 def test_a_second_authorization_header_is_refused(embedded: Any, host: str) -> None:
     body = b"Action=GetCallerIdentity&Version=2011-06-15"
     good = signed(embedded, "POST", "/", service="sts", body=body)

@@ -14,7 +14,8 @@ from helpers import functions
 
 (checker,) = load_function(functions.SOURCES / "activity_checker", "lambda_function")
 ACCOUNT = "arn:aws:states:us-east-1:123456789012"
-PLACE = checker.Place(f"{ACCOUNT}:activity:demo-exp-summarize", f"{ACCOUNT}:stateMachine:demo-exp-activity", "worker")
+MACHINES = [f"{ACCOUNT}:stateMachine:demo-exp-activity", f"{ACCOUNT}:stateMachine:demo-exp-activity-impatient"]
+PLACE = checker.Place(f"{ACCOUNT}:activity:demo-exp-summarize", MACHINES, "worker")
 WAITING, TAKEN = ["TaskStateEntered", "ActivityScheduled"], ["TaskStateEntered", "ActivityScheduled", "ActivityStarted"]
 
 
@@ -22,7 +23,8 @@ class System:
     """Executions with their histories, and the tasks that an activity has."""
 
     def __init__(self, *histories: list[str], tasks: int | None = None) -> None:
-        self.histories = {f"{PLACE.machine}:{number}": types for number, types in enumerate(histories)}
+        # In turn an execution of the one machine and of the other.
+        self.histories = {f"{MACHINES[number % 2]}:{number}": types for number, types in enumerate(histories)}
         waiting = sum(types == WAITING for types in histories)
         self.left = [f"token-{number}" for number in range(waiting if tasks is None else tasks)]
         self.lock = threading.Lock()
@@ -37,9 +39,11 @@ class System:
         )
 
     def executions(self, params: dict[str, Any]) -> dict[str, Any]:
-        assert (params["stateMachineArn"], params["statusFilter"]) == (PLACE.machine, "RUNNING")
-        found = {"stateMachineArn": PLACE.machine, "name": "x", "status": "RUNNING", "startDate": 0}
-        return {"executions": [{"executionArn": arn, **found} for arn in self.histories]}
+        assert params["statusFilter"] == "RUNNING"
+        machine = params["stateMachineArn"]
+        found = {"stateMachineArn": machine, "name": "x", "status": "RUNNING", "startDate": 0}
+        own = [arn for arn in self.histories if arn.startswith(f"{machine}:")]
+        return {"executions": [{"executionArn": arn, **found} for arn in own]}
 
     def history(self, params: dict[str, Any]) -> dict[str, Any]:
         assert params["reverseOrder"]
@@ -63,10 +67,10 @@ class System:
         return [json.loads(each["Payload"]) for each in asked]
 
 
-def test_a_tick_without_executions_makes_one_call() -> None:
+def test_a_tick_without_executions_makes_one_call_for_each_machine() -> None:
     system = System()
     assert system.check() == {"running": 0, "waiting": 0, "handed": 0, "empty": 0, "failed": 0}
-    assert system.aws.names() == ["stepfunctions:ListExecutions"]
+    assert system.aws.names() == ["stepfunctions:ListExecutions"] * 2
 
 
 def test_a_tick_without_waiting_tasks_does_not_poll() -> None:

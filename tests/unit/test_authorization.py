@@ -96,6 +96,16 @@ def test_logs_are_checked_on_the_stream(operation, body, expected):
     assert resource("logs", operation, body) == arn("logs", expected)
 
 
+def test_tags_of_a_new_log_group_are_checked_on_the_group():
+    group = {"logGroupName": "/g", "tags": {"workshop": "demo"}}
+    request_ = made("logs", "CreateLogGroup", group)
+    (permission,) = asked(request_, Known(ROLES.get, lambda table, index: None)).more
+    assert (permission.action, permission.resource) == ("logs:TagResource", arn("logs", "log-group:/g"))
+    assert permission.context["aws:RequestTag/workshop"] == "demo"
+    untagged = made("logs", "CreateLogGroup", {"logGroupName": "/g"})
+    assert not asked(untagged, Known(ROLES.get, lambda table, index: None)).more
+
+
 @pytest.mark.parametrize(
     ("operation", "body", "expected"),
     [

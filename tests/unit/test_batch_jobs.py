@@ -457,6 +457,7 @@ def test_a_kill_loses_no_job(api: Api) -> None:
     api.becomes(f"{array}:2", "RUNNING")
     api.reopen(lose=False)
     assert api.status(f"{array}:0") == "SUCCEEDED"
+    assert api.status(array) == "PENDING"
     for index in (1, 2):
         assert api.container(f"{array}:{index}").environment["AWS_BATCH_JOB_ATTEMPT"] == "2"
         api.end(f"{array}:{index}")

@@ -236,6 +236,16 @@ def test_the_rule_stays_while_somebody_elses_state_machine_may_need_it(account):
     assert found(workshop) == []
 
 
+def test_the_rule_stays_for_the_machines_of_a_workshop_whose_prefix_begins_with_ours(account):
+    tags = [{"key": "workshop", "value": "demo-exp-2"}]
+    _, workshop = account(
+        stepfunctions__ListStateMachines={"stateMachines": [machine("demo-exp-2-fargate")]},
+        stepfunctions__ListTagsForResource={"tags": tags},
+        events__DescribeRule={"Name": permissions.MANAGED_RULE},
+    )
+    assert found(workshop) == [("state machine", "demo-exp-2-fargate", False)]
+
+
 def test_a_bucket_without_tags_is_not_ours(account):
     _, workshop = account(s3__GetBucketTagging=only_the_first(refuse("NoSuchTagSet", status=404)))
     assert found(workshop) == [("bucket", workshop.bucket, False)]
@@ -474,3 +484,41 @@ def test_a_job_queue_is_disabled_emptied_and_waited_for(account):
     cleanup.delete_resource(workshop, Resource("job queue", "demo-exp-normal"))
     done = [name for name, _ in aws.calls if name not in ("batch:ListJobs", "batch:DescribeJobQueues")]
     assert done == ["batch:UpdateJobQueue", "batch:TerminateJob", "batch:DeleteJobQueue"]
+
+
+def test_a_training_job_of_others_is_not_asked_for_its_tags(account):
+    jobs = [
+        {"TrainingJobName": name, "TrainingJobArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/{name}",
+         "CreationTime": 0, "TrainingJobStatus": "InProgress"}
+        for name in ("demo-exp-training-1", "of-demo-exp-lovers")
+    ]  # fmt: skip
+    aws, workshop = account(
+        sagemaker__ListTrainingJobs={"TrainingJobSummaries": jobs}, sagemaker__ListTags={"Tags": TAGS}
+    )
+    assert found(workshop) == [("running training job", "demo-exp-training-1", True)]
+    assert [asked["ResourceArn"].rpartition("/")[2] for asked in aws.asked("sagemaker:ListTags")] == [
+        "demo-exp-training-1"
+    ]
+
+
+def test_builds_have_stopped_before_they_are_deleted(account, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    running = {"builds": [{"id": "demo-exp-image:1", "buildStatus": "IN_PROGRESS"}]}
+    stopped = {"builds": [{"id": "demo-exp-image:1", "buildStatus": "STOPPED"}]}
+    aws, workshop = account(
+        codebuild__ListBuildsForProject={"ids": ["demo-exp-image:1"]},
+        codebuild__BatchGetBuilds=in_turn(running, running, stopped),
+        codebuild__StopBuild={},
+        codebuild__BatchDeleteBuilds={},
+        codebuild__DeleteProject={},
+    )
+    cleanup.delete_resource(workshop, Resource("build project", "demo-exp-image"))
+    assert [name.partition(":")[2] for name in aws.names()] == [
+        "ListBuildsForProject",
+        "BatchGetBuilds",
+        "StopBuild",
+        "BatchGetBuilds",
+        "BatchGetBuilds",
+        "BatchDeleteBuilds",
+        "DeleteProject",
+    ]

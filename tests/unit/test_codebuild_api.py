@@ -176,6 +176,12 @@ def test_an_update_changes_what_it_names(api):
     assert api.refused("UpdateProject", name="none", timeoutInMinutes=10)[0] == "ResourceNotFoundException"
 
 
+@pytest.mark.parametrize("name", [PROJECT, "../../x:project/images"])
+def test_an_update_through_another_form_of_the_name_keeps_the_name(api, name):
+    assert api("UpdateProject", name=name, timeoutInMinutes=10)["project"]["name"] == "images"
+    assert api("ListProjects")["projects"] == ["images"]
+
+
 def test_a_build_goes_through_its_phases(api):
     build = api.start()
     assert build["id"].startswith("images:")

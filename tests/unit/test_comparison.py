@@ -38,7 +38,7 @@ def test_a_run_costs_what_its_parts_do() -> None:
     prices = comparison.prices()
     fargate = 20 * (0.25 * 0.04048 + 0.5 * 0.004445 + 0.005) / 60 + 25 * 0.025 / 1000
     assert prices.loc["Fargate", "a run"] == pytest.approx(fargate)
-    work = 20 * (1e-6 + 2 * 0.2e-6 + 0.512 * 2 * 0.0000166667) + 40 * 0.025 / 1000
+    work = 20 * (1e-6 + 2 * 0.2e-6 + 0.25 * 2 * 0.0000166667) + 40 * 0.025 / 1000
     assert prices.loc["Lambda", "a run"] == pytest.approx(work)
     assert prices.loc["SageMaker training", "a run"] == pytest.approx(0.4 * 0.115 * 120 / 3600 + 3 * 0.025 / 1000)
     assert prices.loc["Batch", "a run"] < prices.loc["Fargate", "a run"]  # spot

@@ -42,8 +42,7 @@ def test_the_exit_code_is_the_program_s(inside: Inside) -> None:
         "zero": ["true"],
         "three": ["sh", "-c", "exit 3"],
         "signal": ["sh", "-c", "kill -9 $$"],
-        "missing": ["no-such-command"],
-        "not-executable": ["/etc/passwd"],
+        "shell": ["sh", "-c", "no-such-command"],
     }
 
     def act(room: Room) -> dict[str, Any]:
@@ -56,11 +55,28 @@ def test_the_exit_code_is_the_program_s(inside: Inside) -> None:
         "zero": ["exited", 0],
         "three": ["exited", 3],
         "signal": ["exited", 137],
-        "missing": ["exited", 127],
-        "not-executable": ["exited", 126],
+        "shell": ["exited", 127],
         "started": True,
         "left": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("no-such-command", 'exec: "no-such-command": executable file not found in $PATH'),
+        ("/app/no-such-command", 'exec: "/app/no-such-command": stat /app/no-such-command: no such file or directory'),
+        ("./plain", 'exec: "./plain": permission denied'),
+    ],
+)
+def test_a_command_that_cannot_be_executed_never_starts(at_home: Inside, command: str, said: str) -> None:
+    def act(room: Room) -> list[Any]:
+        room.start(command, image=room.image(app__plain=""))
+        return [*room.end(), room.started, room.scratch()]
+
+    reason, code, message, *rest = at_home(act)
+    assert (reason, code, rest) == ("failed", None, ["", [], []])
+    assert said in message
 
 
 @pytest.mark.parametrize(

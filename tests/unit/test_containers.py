@@ -63,6 +63,12 @@ def test_jobs_are_waited_for_with_their_attempts() -> None:
     ]
 
 
+def test_a_job_that_batch_does_not_know_yet_is_waited_for() -> None:
+    answers = in_turn({"jobs": []}, {"jobs": [job("1", "SUCCEEDED", 0)]})
+    table = containers.wait_for_jobs(Aws({"batch:DescribeJobs": answers}).client("batch"), "1", sleep=lambda _: None)
+    assert list(table["status"]) == ["SUCCEEDED"]
+
+
 def test_the_children_of_an_array_are_counted() -> None:
     parent = job("1", "PENDING", arrayProperties={"size": 3, "statusSummary": {"RUNNING": 1, "RUNNABLE": 2}})
     aws = Aws({"batch:DescribeJobs": {"jobs": [parent]}})

@@ -31,7 +31,7 @@ def test_another_version_is_refused_with_the_command_that_helps(monkeypatch, pac
         return found if name == package else installed(name)
 
     monkeypatch.setattr(metadata, "version", version)
-    with pytest.raises(ImportError, match="pip install 'sagemaker<3' 'stepfunctions==2.3.0'") as problem:
+    with pytest.raises(ImportError, match=r"pip install 'sagemaker<3' 'stepfunctions==2\.3\.0'") as problem:
         sdk.prepare_data_science_sdk()
     assert f"{package} is {found or 'not installed'}" in str(problem.value)
 

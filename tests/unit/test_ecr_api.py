@@ -30,6 +30,15 @@ def test_a_name_is_taken_once(api):
     assert message == "The repository with name 'images' already exists in the registry with id '123456789012'"
 
 
+def test_a_name_may_be_as_long_as_ecr_says(tmp_path):
+    names = ["b" * 255 + end for end in "xy"]
+    for name in names:
+        Api(tmp_path)("CreateRepository", repositoryName=name)
+    assert [found["repositoryName"] for found in Api(tmp_path)("DescribeRepositories")["repositories"]] == names
+    Api(tmp_path)("DeleteRepository", repositoryName=names[0])
+    assert [found["repositoryName"] for found in Api(tmp_path)("DescribeRepositories")["repositories"]] == names[1:]
+
+
 @pytest.mark.parametrize("operation", ["DescribeImages", "ListImages", "DeleteRepository", "InitiateLayerUpload"])
 def test_a_repository_that_is_not_there_is_named(api, operation):
     code, message = api.refused(operation, repositoryName="other")

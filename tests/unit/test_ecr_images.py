@@ -150,6 +150,9 @@ def item(kind: bytes, target: str = "") -> tarfile.TarInfo:
         ([("app/null", item(tarfile.CHRTYPE))], "neither a file, a folder nor a link"),
         ([("app/pipe", item(tarfile.FIFOTYPE))], "neither a file, a folder nor a link"),
         ([("app/l", item(tarfile.SYMTYPE, "d")), ("app/l/.wh.x", b"")], "behind a link"),
+        ([("app/x", b"x"), (".wh...", b"")], "has the path"),
+        ([("app/x", b"x"), (".wh..", b"")], "has the path"),
+        ([("app/x", b"x"), (".wh.", b"")], "has the path"),
     ],
 )
 def test_a_layer_cannot_reach_out_of_its_image(tmp_path, items, said):
@@ -196,6 +199,16 @@ def test_an_image_that_cannot_be_unpacked_leaves_nothing(api, tmp_path):
     with pytest.raises(ImageProblem, match="/etc is the machine's own"):
         api.ecr.images.resolve(f"{HOST}/images:bad")
     assert list((tmp_path / "state" / "ecr" / "unpacked").iterdir()) == []
+
+
+def test_why_an_image_cannot_be_unpacked_tells_no_path_of_this_machine(api, tmp_path):
+    config, bad = b'{"config": {}}', layer((f"app/{'x' * 300}", b""))
+    for data in (config, bad):
+        api.upload(data)
+    api("PutImage", repositoryName="images", imageManifest=manifest(config, bad), imageTag="bad")
+    with pytest.raises(ImageProblem) as caught:
+        api.ecr.images.resolve(f"{HOST}/images:bad")
+    assert str(caught.value).endswith("images:bad: File name too long")
 
 
 @pytest.mark.parametrize(

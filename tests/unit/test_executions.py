@@ -352,3 +352,12 @@ def test_a_job_that_printed_nothing_has_no_lines():
     assert read(Log()) == []
     absent = Aws({"logs:DescribeLogStreams": refuse("ResourceNotFoundException", "group does not exist")})
     assert job_log(absent.client("logs"), "job") == []
+
+
+def test_a_phrase_is_found_in_a_functions_log_behind_an_empty_page_and_before_there_is_a_log():
+    absent = refuse("ResourceNotFoundException")
+    empty, found = {"events": [], "nextToken": "t"}, {"events": [{"message": "hello phrase\n"}]}
+    aws = Aws({"logs:FilterLogEvents": in_turn(absent, empty, found)})
+    line = executions.wait_for_log(aws.client("logs"), "demo-exp-f", "phrase", sleep=lambda _: None)
+    assert line == "hello phrase"
+    assert [params.get("nextToken") for params in aws.asked("logs:FilterLogEvents")] == [None, None, "t"]

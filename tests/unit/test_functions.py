@@ -165,6 +165,16 @@ def test_a_service_may_invoke_for_one_source_of_this_account_only():
     assert params["SourceArn"].endswith(":demo-exp-project1")
 
 
+@pytest.mark.parametrize("service", ["events", "apigateway"])
+def test_services_that_do_not_name_their_account_are_known_by_the_arn_alone(service):
+    aws = Aws({"lambda:AddPermission": {}})
+    settings = {"principal": f"{service}.amazonaws.com", "source_arn": f"arn:aws:{service}:{REGION}:{ACCOUNT}:x"}
+    assert functions.allow_invoke(aws.client("lambda"), "demo-exp-f", **settings, account_id=ACCOUNT)
+    (params,) = aws.asked("lambda:AddPermission")
+    assert params["SourceArn"] == settings["source_arn"]
+    assert "SourceAccount" not in params, "the condition would keep the service out"
+
+
 def test_allowing_the_same_again_is_no_error():
     assert not allow(Aws({"lambda:AddPermission": refuse("ResourceConflictException", "already exists", 409)}))
 

@@ -209,6 +209,32 @@ def test_privileges_are_dropped_for_good(user: int, folders: list[Path]) -> None
     assert inside(user, folders[0], job)[1] == f"{kept} {kept} 1"
 
 
+def test_nobody_can_change_the_settings_of_the_machine(user: int, folders: list[Path]) -> None:
+    places = [path for path in ("/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger") if os.path.exists(path)]
+    places += [path for path in ("/sys/kernel/uevent_helper", "/sys/power/state") if os.path.exists(path)]
+
+    def opened() -> list[str]:
+        found = []
+        for path in places:
+            try:
+                os.close(os.open(path, os.O_WRONLY))  # without a write: it would be the machine's own
+            except OSError:
+                continue
+            found.append(path)
+        return found
+
+    assert inside(user, folders[0], lambda: opened())[1] == "[]"
+
+
+def test_of_the_doors_only_the_one_to_names_is_open_to_who_uses_the_machine_s_network(tmp_path: Path) -> None:
+    for name in ("resolve", "private", "journal"):
+        (tmp_path / "systemd" / name).mkdir(parents=True)
+    assert tmp_path / "systemd" in isolation.doors(names=False, run=tmp_path)
+    shut = isolation.doors(names=True, run=tmp_path)
+    assert {path.relative_to(tmp_path).as_posix() for path in shut} >= {"docker.sock", "dbus", "systemd/private"}
+    assert not [path for path in shut if (tmp_path / "systemd/resolve").is_relative_to(path)]
+
+
 def test_network_isolation_leaves_only_an_own_loopback(user: int, folders: list[Path]) -> None:
     def connect() -> str:
         with socket.socket() as own:

@@ -60,6 +60,16 @@ def test_a_log_group_keeps_its_events_for_a_week(aws, answer, created):
     assert account.calls[-1][1] == {"logGroupName": "/ecs/any", "retentionInDays": 7}
 
 
+def test_lines_are_found_behind_a_page_without_any(aws):
+    def page(token, *lines):
+        events = [{"timestamp": 0, "message": line, "ingestionTime": 0} for line in lines]
+        return {"events": events, "nextBackwardToken": token, "nextForwardToken": "f"}
+
+    account = aws({"logs:GetLogEvents": in_turn(page("b1"), page("b2", "two", "three"), page("b2", "one"))})
+    assert loggroups.tail(boto3.client("logs"), "/ecs/any", "stream", lines=9) == ["one", "two", "three"]
+    assert [params.get("nextToken") for _, params in account.calls] == [None, "b1", "b2"]
+
+
 def test_a_stream_that_is_not_there_has_no_lines(aws):
     aws({"logs:GetLogEvents": refuse("ResourceNotFoundException")})
     assert loggroups.tail(boto3.client("logs"), "/ecs/any", "stream") == []

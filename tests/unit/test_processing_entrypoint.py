@@ -137,3 +137,18 @@ def test_a_program_that_is_not_a_script_has_the_usual_signals(tmp_path: Path) ->
     code, ignored, _ = warm(["sh", "-c", "grep SigIgn /proc/self/status || echo SigIgn: 0"], tmp_path)
     assert code == 0
     assert not int(ignored.split()[1], 16) & 1 << (signal.SIGPIPE - 1)
+
+
+def test_packages_that_pythonpath_brings_anew_are_not_mixed_with_loaded_ones(tmp_path: Path) -> None:
+    import yaml  # stands for a package that the warm process has loaded
+
+    packages, script = tmp_path / "packages", tmp_path / "script.py"
+    (packages / "yaml").mkdir(parents=True)
+    (packages / "yaml/__init__.py").write_text("__version__ = 'from the image'\n")
+    (packages / "other.py").touch()
+    script.write_text("import sys, yaml; print(yaml.__version__, 'pytest' in sys.modules)")
+    given = {"PYTHONPATH": str(packages)}
+    assert yaml.__version__ != "from the image"
+    assert warm(["python3", str(script)], tmp_path, given) == (0, "from the image False\n", "")
+    (packages / "yaml").rename(packages / "not_loaded")
+    assert entrypoint.warm_script(["python3", str(script)], given), "what it brings is not loaded yet"

@@ -71,6 +71,18 @@ def test_the_wait_is_bounded_and_the_last_error_is_raised_as_it_came():
         ("AccessDenied", "User: arn:aws:sts::1:assumed-role/x is not authorized to perform: s3:CreateBucket"),
         ("AccessDenied", "Access Denied"),
         ("ValidationException", "Could not assume role arn:aws:iam::1:role/jobs."),
+        ("InvalidInputException", "CodeBuild is not authorized to perform: sts:AssumeRole on arn:aws:iam::1:role/x"),
+        ("ClientException", "Role is not valid"),
+        (
+            "ClientException",
+            "ECS was unable to assume the role 'arn:aws:iam::1:role/task' that was provided for this task. Please "
+            "verify that the role being passed has the proper trust relationship and permissions and that your IAM "
+            "user has permissions to pass this role.",
+        ),
+        (
+            "InvalidParameterException",
+            "Unable to assume the service linked role. Please verify that the ECS service linked role exists.",
+        ),
     ],
 )
 def test_what_the_services_say_of_a_new_role_or_policy_is_recognized(code, message):

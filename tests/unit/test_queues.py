@@ -52,7 +52,16 @@ def test_a_job_that_ended_before_it_was_seen_running_is_told(batch):
     failed = {**job("a", "FAILED"), "statusReason": "it had no image"}
     client = batch(DescribeJobs=in_turn({"jobs": [job("a", "RUNNABLE")]}, {"jobs": [failed]}))
     with pytest.raises(queues.NotValid, match="it had no image"):
-        queues.wait_until_running(client, "a", sleep=lambda _: None)
+        queues.wait_for_status(client, ["a"], "RUNNING", sleep=lambda _: None)
+
+
+def test_all_jobs_are_waited_for_also_those_that_are_not_known_yet(batch):
+    waits: list[float] = []
+    one, both = [job("a", "RUNNABLE")], [job("a", "RUNNABLE"), job("b", "SUBMITTED")]
+    ready = [job("a", "RUNNABLE"), job("b", "RUNNABLE")]
+    client = batch(DescribeJobs=in_turn({"jobs": one}, {"jobs": both}, {"jobs": ready}))
+    queues.wait_for_status(client, ["a", "b"], "RUNNABLE", sleep=waits.append)
+    assert len(waits) == 2
 
 
 def test_jobs_are_named_in_the_order_of_their_start(batch):

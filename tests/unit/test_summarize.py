@@ -184,6 +184,17 @@ def test_a_refused_call_is_reported_too_and_a_long_reason_is_cut() -> None:
     assert (sent["error"], len(sent["cause"])) == ("AccessDenied", 32_768)
 
 
+def test_a_role_that_may_not_report_success_may_still_report_that() -> None:
+    s3 = Aws({"s3:GetObject": body(TABLE), "s3:PutObject": {}})
+    denied = refuse("AccessDeniedException", "not authorized to perform: states:SendTaskSuccess")
+    aws, reporter = reporting({"SendTaskHeartbeat": {}, "SendTaskSuccess": denied, "SendTaskFailure": {}})
+    with pytest.raises(Exception, match="SendTaskSuccess"):
+        summarize.run(SOURCE, s3.client("s3"), reporter)
+    (sent,) = aws.asked("stepfunctions:SendTaskFailure")
+    assert "AccessDeniedException" in sent["cause"]
+    assert "states:SendTaskSuccess" in sent["cause"]
+
+
 @pytest.mark.parametrize("code", ["TaskTimedOut", "TaskDoesNotExist", "InvalidToken"])
 def test_work_that_nobody_waits_for_ends_without_a_result(code: str) -> None:
     s3 = Aws({"s3:GetObject": body(TABLE)})

@@ -11,6 +11,7 @@ from training_room import BUILT, CALLER, IMAGE, ROLE, Room, channel, request
 
 from helpers.local_aws.containers import Slots
 from helpers.local_aws.wire import AwsError, Caller, Permission
+from helpers.local_aws.workers.training import Metrics
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,22 @@ def test_the_last_value_of_each_metric_is_kept(room: Room) -> None:
     assert job["AlgorithmSpecification"]["EnableSageMakerMetricsTimeSeries"] is True
 
 
+def test_a_metric_whose_search_has_no_end_is_given_up(room: Room) -> None:
+    metrics = [{"Name": "endless", "Regex": "(a|aa)+$"}, {"Name": "auc", "Regex": r"auc=(\S+)"}]
+    job = room.run("endless", "bash", "-c", f"echo {'a' * 80}!; echo {'a' * 80}!; echo auc=0.5", metrics=metrics)
+    assert job["TrainingJobStatus"] == "Completed"
+    assert [(item["MetricName"], item["Value"]) for item in job["FinalMetricDataList"]] == [("auc", 0.5)]
+    (told,) = [line for line in room.cloud.log("endless") if "metric" in line]
+    assert told == "The metric endless is given up: its Regex took 2 seconds for one line."
+
+
+def test_metrics_are_found_in_output_without_an_end_of_line() -> None:
+    metrics = Metrics([{"Name": "auc", "Regex": "auc=([0-9.]+);"}], pytest.fail)
+    for _ in range(9):
+        metrics.feed(b"auc=0.5;" + b"." * 65_000)
+    assert metrics.last["auc"][0] == 0.5, "what is held of a line has a limit"
+
+
 def test_a_stopped_job_gets_sigterm_and_its_model_is_kept(room: Room) -> None:
     trap = "trap 'echo saved > /opt/ml/model/m; exit 0' TERM; touch /opt/ml/ready; sleep 60 & wait"
     room.call("CreateTrainingJob", **request("stopped", "bash", "-c", trap))
@@ -246,6 +263,25 @@ def test_an_image_that_cannot_be_laid_out_fails_the_job_and_says_why(tmp_path: P
         room.service.close()
 
 
+def test_a_working_directory_is_never_made_among_the_machines_folders(tmp_path: Path) -> None:
+    room = Room(tmp_path)
+    room.built.working_directory = "/etc/no-such-folder/of-a-training-job"
+    try:
+        job = room.run("somewhere", "true", image=BUILT)
+    finally:
+        room.service.close()
+    assert job["TrainingJobStatus"] == "Failed"
+    assert "the working directory /etc/no-such-folder/of-a-training-job does not exist" in job["FailureReason"]
+    assert not Path("/etc/no-such-folder").exists()
+
+
+def test_an_image_without_the_command_fails_the_job_as_a_client_error(room: Room) -> None:
+    job = room.run("no-train", "no-such-train", image=BUILT)
+    assert job["TrainingJobStatus"] == "Failed"
+    assert job["FailureReason"].startswith("ClientError: ")
+    assert 'exec: "no-such-train": executable file not found in $PATH' in job["FailureReason"]
+
+
 def test_an_image_that_is_not_there_is_refused(room: Room) -> None:
     with pytest.raises(AwsError, match=r"Requested image .*:other not found") as refused:
         room.call("CreateTrainingJob", **request("no-image", image=BUILT.replace("latest", "other")))
@@ -259,7 +295,8 @@ def test_a_job_name_can_be_used_once_but_processing_jobs_have_their_own(room: Ro
     with pytest.raises(AwsError, match="Training job names must be unique") as refused:
         room.run("once", "true")
     assert refused.value.code == "ResourceInUse"
-    assert not room.service.knows("once")
+    with pytest.raises(AwsError):
+        room.call("DescribeProcessingJob", ProcessingJobName="once")
 
 
 def test_a_role_that_cannot_be_assumed_is_a_validation_error(room: Room) -> None:
@@ -327,7 +364,8 @@ def test_without_pass_role_nothing_is_created(room: Room) -> None:
 
     with pytest.raises(AwsError, match="iam:PassRole"):
         room.service.call("CreateTrainingJob", request("unpassed", "true"), Caller("arn", decide))
-    assert not room.service.knows_training("unpassed")
+    with pytest.raises(AwsError, match="Requested resource not found"):
+        room.describe("unpassed")
 
 
 def test_a_job_that_ran_has_failed_after_a_stop_and_one_that_waited_runs(tmp_path: Path) -> None:

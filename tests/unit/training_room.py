@@ -84,12 +84,13 @@ class Built:
         """Serve what is in ``folder``."""
         self.folder = folder
         self.entrypoint: tuple[str, ...] = ()
+        self.working_directory = "/app"
 
     def resolve(self, uri: str) -> Image:
         """Return the image."""
         if uri != BUILT:
             raise ImageProblem("CannotPullContainerError: not found")
-        return Image(BUILT, "sha256:0", self.folder, self.entrypoint, (), {"FROM_IMAGE": "yes"}, "/app")
+        return Image(BUILT, "sha256:0", self.folder, self.entrypoint, (), {"FROM_IMAGE": "yes"}, self.working_directory)
 
     def pull_permissions(self, uri: str) -> list[Permission]:
         """Return what its role needs."""

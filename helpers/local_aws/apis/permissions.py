@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from helpers.local_aws import tag_keys
 from helpers.local_aws.apis.records import Api
 from helpers.local_aws.wire import Params, Permission, Site, service_model
 
@@ -30,16 +31,14 @@ def of(site: Site, operation: str, params: Params, api: Api | None) -> Sequence[
     if tags and operation == "CreateApi":
         # The API has no id yet: the reference does not say what AWS fills in, so whatever is below /tags has to do.
         tagged = arn(site, f"/tags/{quote(arn(site, '/apis/'), safe='')}")
-        needed.append(Permission("apigateway:POST", tagged, _tags(tags)))
+        needed.append(Permission("apigateway:POST", tagged, tag_keys.of_request(tags)))
     if tags and operation == "CreateStage":
-        needed.append(Permission("apigateway:TagResource", arn(site, path), _tags(tags)))
+        needed.append(Permission("apigateway:TagResource", arn(site, path), tag_keys.of_request(tags)))
     return needed
 
 
 def _context(operation: str, params: Params, api: Api | None) -> dict[str, Any]:
-    context: dict[str, Any] = _tags(params.get("Tags") or {})
-    if params.get("TagKeys"):
-        context["aws:TagKeys"] = list(params["TagKeys"])
+    context = tag_keys.of_request(params.get("Tags") or {}, params.get("TagKeys") or ())
     if operation in ("CreateApi", "UpdateApi") and "Name" in params:
         context["apigateway:Request/ApiName"] = params["Name"]
     if operation in ("CreateRoute", "UpdateRoute"):
@@ -53,11 +52,5 @@ def _context(operation: str, params: Params, api: Api | None) -> dict[str, Any]:
             context["apigateway:Resource/RouteAuthorizationType"] = route["AuthorizationType"]
         stage = api.stages.get(params.get("StageName", ""))
         tags = api.tags if stage is None else stage.get("Tags", {})
-        context.update({f"aws:ResourceTag/{name}": value for name, value in tags.items()})
+        context |= tag_keys.of_resource(tags)
     return context
-
-
-def _tags(tags: dict[str, str]) -> dict[str, Any]:
-    if not tags:
-        return {}
-    return {**{f"aws:RequestTag/{name}": value for name, value in tags.items()}, "aws:TagKeys": list(tags)}

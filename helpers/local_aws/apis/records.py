@@ -1,7 +1,6 @@
 """The records of HTTP APIs: each a JSON file, all of them in memory."""
 
 import json
-import os
 import secrets
 import threading
 import time
@@ -9,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from helpers.local_aws import json_files
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -73,9 +74,7 @@ class Records:
         return self._folder / f"{api.api_id}.json"
 
     def _write(self, api: Api) -> None:
-        temporary = self._path(api).with_suffix(".new")
-        temporary.write_text(json.dumps(asdict(api), separators=(",", ":")))
-        os.replace(temporary, self._path(api))
+        json_files.write(self._path(api), asdict(api))
 
 
 def new_id(length: int, taken: Mapping[str, Any]) -> str:

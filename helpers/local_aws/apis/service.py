@@ -1,7 +1,5 @@
 """The API of API Gateway (V2): HTTP APIs with Lambda integrations, routes, stages that deploy themselves, tags."""
 
-import base64
-import binascii
 import datetime as dt
 import re
 import time
@@ -9,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
+from helpers.local_aws import pages
 from helpers.local_aws.apis import permissions, routes
 from helpers.local_aws.apis.records import Api, Item, Records, new_id
 from helpers.local_aws.operations import not_supported
@@ -356,12 +355,10 @@ def _page(params: Params, items: Sequence[Any]) -> Params:
     if not text.isdecimal() or not 0 < int(text) <= 500:
         raise _bad("Invalid MaxResults specified: a number from 1 to 500")
     try:
-        start = int(base64.b64decode(params.get("NextToken", "MA=="), validate=True))
-    except (binascii.Error, ValueError):
+        found, token = pages.cut(items, params.get("NextToken"), int(text))
+    except ValueError:
         raise _bad("Invalid NextToken specified") from None
-    end = start + int(text)
-    more = {"NextToken": base64.b64encode(str(end).encode()).decode()} if end < len(items) else {}
-    return {"Items": list(items[start:end]), **more}
+    return {"Items": found, **({"NextToken": token} if token else {})}
 
 
 def _one(items: Mapping[str, Item], name: str, kind: str) -> Item:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from helpers.local_aws.containers import Container, End, Image
+from helpers.local_aws.containers import Container, End
+from helpers.local_aws.ecr import Source
 from helpers.local_aws.wire import Permission
 
 
@@ -16,16 +17,6 @@ class Containers(Protocol):
 
     def stop(self, run_id: str) -> None:
         """End a container, gently at first."""
-
-
-class Images(Protocol):
-    """Where images come from."""
-
-    def resolve(self, uri: str) -> Image:
-        """Return an image. Raises ImageProblem."""
-
-    def pull_permissions(self, uri: str) -> list[Permission]:
-        """Return what the execution role needs for pulling the image."""
 
 
 class Networks(Protocol):
@@ -62,7 +53,7 @@ class Around:
     """
 
     containers: Containers
-    images: Images
+    images: Source
     networks: Networks
     linked_roles: LinkedRoles
     assume: Callable[[str, str], dict[str, str]]

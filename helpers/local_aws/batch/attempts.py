@@ -32,7 +32,7 @@ def outcome(end: End, wish: str) -> Outcome:
     if end.reason == "timeout":
         return Outcome(False, TIMED_OUT, end.code, reason, again=False)
     if end.reason == "failed" or (end.reason != "lost" and end.code is None):
-        return not_started(end.message)
+        return not_started(end.problem)
     if end.reason == "lost":
         return Outcome(False, LOST, end.code, reason)
     return Outcome(end.reason == "exited" and end.code == 0, EXITED, end.code, reason)

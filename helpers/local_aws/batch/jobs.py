@@ -79,7 +79,7 @@ class Jobs:
     def _read(records: Records) -> Iterator[Job]:
         for job in records.load():
             if job.status not in (*FINAL, "RUNNING"):
-                job.status, job.task = "SUBMITTED", ""
+                job.status, job.task = "PENDING" if job.spawned else "SUBMITTED", ""
             yield job
 
     @staticmethod

@@ -9,9 +9,9 @@ from helpers.local_aws.batch.attempts import Outcome, not_started
 from helpers.local_aws.batch.definitions import LOG_GROUP
 from helpers.local_aws.batch.fargate import size_of
 from helpers.local_aws.batch.jobs import CannotStart
-from helpers.local_aws.batch.pulling import CannotPull, pull
 from helpers.local_aws.batch.records import Job
 from helpers.local_aws.containers import Container, Image, Log
+from helpers.local_aws.ecr import CannotPull, pull
 from helpers.local_aws.wire import AwsError, Site
 
 GRACE = 30.0  # seconds between SIGTERM and SIGKILL, as Batch documents
@@ -28,7 +28,7 @@ def container_of(site: Site, around: Around, job: Job) -> Container:
         _assume(around, each, task)
     public = order["networkConfiguration"].get("assignPublicIp") == "ENABLED"
     try:
-        image = pull(around, order["image"], execution, public=public)
+        image = pull(around.images, around.require, order["image"], execution, public=public)
     except CannotPull as problem:
         raise CannotStart(not_started(str(problem))) from problem
     argv = [*image.entrypoint, *(substituted(job.order) or image.command)]

@@ -1,10 +1,9 @@
 """What ListJobs and the Describe operations select, and the pages they answer in."""
 
-import base64
-import binascii
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from helpers.local_aws import pages
 from helpers.local_aws.batch.errors import client, executing, unsupported
 from helpers.local_aws.batch.records import Job
 from helpers.local_aws.wire import Params
@@ -36,12 +35,10 @@ def page(items: list[Any], params: Params, longest: int = PAGE) -> tuple[list[An
     if not size >= 1:
         raise executing("maxResults must be at least 1.")
     try:
-        start = int(base64.urlsafe_b64decode(params.get("nextToken", "MA==")))
-    except (binascii.Error, ValueError):
+        found, token = pages.cut(items, params.get("nextToken"), min(size, longest))
+    except ValueError:
         raise client("The nextToken is not valid.") from None
-    end = start + min(size, longest)
-    more = {"nextToken": base64.urlsafe_b64encode(str(end).encode()).decode()} if end < len(items) else {}
-    return items[max(start, 0) : end], more
+    return found, {"nextToken": token} if token else {}
 
 
 def longest_page(params: Params) -> int:

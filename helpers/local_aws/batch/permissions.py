@@ -8,6 +8,7 @@ operations and ListJobs know no resources.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from helpers.local_aws import tag_keys
 from helpers.local_aws.batch.definitions import LOG_GROUP
 from helpers.local_aws.batch.records import Job
 from helpers.local_aws.batch.resources import Record, Resources
@@ -91,8 +92,7 @@ class Permissions:
         found = self._resources.tagged(arn)
         job = self._find(arn.rpartition("/")[2]) if ":job/" in arn else None
         tags: Mapping[str, str] = found["tags"] if found else job.tags if job else {}
-        about = {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
-        return Permission(f"batch:{operation}", arn, about | dict(context or {}))
+        return Permission(f"batch:{operation}", arn, tag_keys.of_resource(tags) | dict(context or {}))
 
     def _tagging(self, arn: str, params: Params) -> list[Permission]:
         tags = params.get("tags")
@@ -101,9 +101,7 @@ class Permissions:
 
 def _requested(tags: Mapping[str, str], params: Params | None = None) -> Context:
     """Return the condition keys of the tags, or keys of tags, that a request names."""
-    keys = [*tags, *(params or {}).get("tagKeys", [])]
-    context: Context = {f"aws:RequestTag/{key}": value for key, value in tags.items()}
-    return context | ({"aws:TagKeys": keys} if keys else {})
+    return tag_keys.of_request(tags, (params or {}).get("tagKeys", []))
 
 
 def _about(container: Mapping[str, Any]) -> Context:

@@ -5,13 +5,14 @@ jobs is one file when it is submitted.
 """
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from helpers.local_aws import json_files
 
 FINAL = frozenset({"SUCCEEDED", "FAILED"})
 STATUSES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
@@ -102,9 +103,7 @@ class Records:
             del content["order"]  # its array has it
             file = self._children(job.parent) / f"{job.index}.json"
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = file.with_suffix(".new")
-        draft.write_text(json.dumps(content, separators=(",", ":")))
-        os.replace(draft, file)
+        json_files.write(file, content)
 
     def _children(self, job_id: str) -> Path:
         return self._folder / f"{job_id}.children"

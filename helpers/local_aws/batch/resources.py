@@ -1,12 +1,12 @@
 """Compute environments, job queues and job definitions: as they are described, in one file."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from helpers.local_aws import json_files
 from helpers.local_aws.batch.errors import client, executing
 from helpers.local_aws.wire import Site
 
@@ -29,10 +29,8 @@ class Resources:
     def save(self) -> None:
         """Write everything down."""
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = self._file.with_suffix(".new")
         kept = {"environments": self.environments, "queues": self.queues, "definitions": self.definitions}
-        draft.write_text(json.dumps(kept, separators=(",", ":")))
-        os.replace(draft, self._file)
+        json_files.write(self._file, kept)
 
     def arn(self, kind: str, name: str) -> str:
         """Return the ARN of a resource, such as ``job-queue`` and its name."""

@@ -1,9 +1,10 @@
 """What is kept of projects and builds: a file for each."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from helpers.local_aws import json_files
 
 Record = dict[str, Any]
 
@@ -28,10 +29,7 @@ class Records:
     def save(self, name: str, record: Record) -> None:
         """Keep a record as it is now."""
         self._records[name] = record
-        path = self._folder / f"{name}.json"
-        temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps(record))
-        os.replace(temporary, path)
+        json_files.write(self._folder / f"{name}.json", record)
 
     def delete(self, name: str) -> None:
         """Forget a record."""

@@ -1,7 +1,5 @@
 """The CodeBuild API: projects, and builds of them."""
 
-import base64
-import binascii
 import datetime as dt
 import json
 import threading
@@ -10,6 +8,7 @@ import uuid as uuids
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from helpers.local_aws import pages, tag_keys
 from helpers.local_aws.codebuild import projects, reports
 from helpers.local_aws.codebuild.builds import REPORT_PATH, Builds
 from helpers.local_aws.codebuild.records import Record, Records
@@ -53,7 +52,7 @@ class CodeBuild(Service):
         names = params.get("names") or [params.get("name") or params.get("projectName")]
         if "ids" in params or "id" in params:
             names = [_project_of(name) for name in params.get("ids") or [params["id"]]]
-        request = _context_of_request(params.get("tags", []))
+        request = tag_keys.of_request({tag["key"]: tag["value"] for tag in params.get("tags", [])})
         needed = [
             Permission(action, self._arn(str(name)), {**self._context_of_project(str(name)), **request})
             for name in dict.fromkeys(_bare(str(name)) for name in names)
@@ -100,7 +99,7 @@ class CodeBuild(Service):
         """Change what is named of a project."""
         with self._lock:
             before = self._project(params["name"])
-            project = projects.complete({**before, **params})
+            project = projects.complete({**before, **params, "name": before["name"]})
             if "serviceRole" in params:
                 self._require_role(project["serviceRole"])
             project["lastModified"] = time.time()
@@ -224,7 +223,7 @@ class CodeBuild(Service):
 
     def _context_of_project(self, name: str) -> dict[str, Any]:
         tags = (self._projects.find(name) or {}).get("tags", [])
-        return {f"aws:ResourceTag/{tag['key']}": tag["value"] for tag in tags}
+        return tag_keys.of_resource({tag["key"]: tag["value"] for tag in tags})
 
     def _log_of(self, project: Params, uuid: str) -> tuple[str, str]:
         """Return group and stream of a build's log; the group is "" where there is none."""
@@ -308,17 +307,11 @@ def _initiator(arn: str) -> str:
     return arn.partition("/")[2] or arn.rpartition(":")[2]
 
 
-def _context_of_request(tags: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    context: dict[str, Any] = {f"aws:RequestTag/{tag['key']}": tag["value"] for tag in tags}
-    return context | ({"aws:TagKeys": [tag["key"] for tag in tags]} if tags else {})
-
-
 def _page(member: str, items: list[str], params: Params, usual: str, size: int = 100) -> Params:
     if params.get("sortOrder", usual) == "DESCENDING":
         items = items[::-1]
     try:
-        start = int(base64.urlsafe_b64decode(params.get("nextToken", "MA==")))
-    except (binascii.Error, ValueError):
+        found, token = pages.cut(items, params.get("nextToken"), size)
+    except ValueError:
         raise projects.invalid("Invalid token") from None
-    more = {"nextToken": base64.urlsafe_b64encode(str(start + size).encode()).decode()}
-    return {member: items[start : start + size], **(more if start + size < len(items) else {})}
+    return {member: found, **({"nextToken": token} if token else {})}

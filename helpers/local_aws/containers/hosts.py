@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from helpers.local_aws.workers import isolation
 from helpers.local_aws.workers.channel import Channel, Message
-from helpers.local_aws.workers.isolation import DOORS
 
 _CONNECTIONS = 256  # of one host at once that the server itself answers
 _END_SECONDS = 10.0  # for the processes of a host to be gone
@@ -143,9 +143,12 @@ class Host:
             self._connections.release()
 
 
-def hidden(state_dir: Path, *, doors: bool = True) -> list[str]:
-    """Return what no host may see: what holds credentials, and the ``doors`` to services of the machine."""
-    return [str(path) for path in (state_dir.resolve(), Path.home() / ".aws", *(DOORS if doors else ()))]
+def hidden(state_dir: Path, *, names: bool = False) -> list[str]:
+    """Return what no host may see: what holds credentials, and the doors to services of the machine.
+
+    ``names``: a host with the machine's network sees the service that may be what resolves names.
+    """
+    return [str(path) for path in (state_dir.resolve(), Path.home() / ".aws", *isolation.doors(names=names))]
 
 
 def remove(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """What runs as a container, and how it ended: the words that ECS, Batch, CodeBuild and training jobs share."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,3 +63,9 @@ class End:
     code: int | None
     message: str = ""  # why it failed
     log_problem: str = ""  # why no log could be written
+
+    @property
+    def problem(self) -> str:
+        """Why it never started, as ECS says it: a CannotStartContainerError, if the message names no other."""
+        named = re.match(r"[A-Z]\w+Error: ", self.message)
+        return self.message if named else f"CannotStartContainerError: {self.message}"

@@ -126,8 +126,7 @@ class Containers:
         return {
             "kind": "container",
             "folder": str(folder.resolve()),
-            # Services behind the doors may be what resolves names: who uses the machine's network needs them.
-            "hidden": hidden(site.state_dir, doors=container.own_network),
+            "hidden": hidden(site.state_dir, names=not container.own_network),
             "own_root": True,
             "copies": [
                 *([(str(image.folder), "/")] if image.folder else []),

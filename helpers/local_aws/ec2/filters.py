@@ -1,12 +1,11 @@
 """The filters and the pages of Describe operations."""
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from helpers.local_aws import pages
 from helpers.local_aws.ec2.query import invalid
 from helpers.local_aws.wire import AwsError, Params
 
@@ -46,11 +45,10 @@ def page(
             "InvalidParameterCombination", f"The parameter {given} cannot be used with the parameter maxResults"
         )
     try:
-        start = int(base64.urlsafe_b64decode(params.get("NextToken") or "MA=="))
-    except (binascii.Error, ValueError):
+        found, token = pages.cut(items, params.get("NextToken"), size)
+    except ValueError:
         raise AwsError("InvalidNextToken", "The token is not valid.") from None
-    end = len(items) if size is None else start + size
-    return items[start:end], base64.urlsafe_b64encode(str(end).encode()).decode() if end < len(items) else None
+    return found, token or None
 
 
 def _name(filter_: Params) -> str:

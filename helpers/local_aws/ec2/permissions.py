@@ -10,6 +10,7 @@ iam:PassRole on its role. Describe operations know no resources.
 from collections.abc import Mapping
 from typing import Any
 
+from helpers.local_aws import tag_keys
 from helpers.local_aws.ec2 import tags
 from helpers.local_aws.ec2.launching import Order
 from helpers.local_aws.ec2.store import Instance, Store
@@ -41,7 +42,7 @@ class Permissions:
 
     def on(self, action: str, resource_id: str, request_tags: Mapping[str, str] | None = None) -> Permission:
         """Return the permission for an action on one resource, with what policies may ask of it."""
-        context = self._about(resource_id) | _requested(request_tags or {})
+        context = self._about(resource_id) | tag_keys.of_request(request_tags or {})
         return Permission(f"ec2:{action}", self.arn(resource_id), context)
 
     def of(self, operation: str, params: Params) -> list[Permission]:
@@ -91,12 +92,12 @@ class Permissions:
         }  # fmt: skip
         action = "ec2:RunInstances"
         needed = [
-            Permission(action, self._new("instance"), instance | _requested(order.tags["instance"])),
+            Permission(action, self._new("instance"), instance | tag_keys.of_request(order.tags["instance"])),
             Permission(action, f"arn:aws:ec2:{self._site.region}::image/{order.image.image_id}", image),
             self.on("RunInstances", order.subnet.subnet_id),
             *(self.on("RunInstances", each) for each in order.groups),
             Permission(action, self._new("network-interface"), interface),
-            Permission(action, self._new("volume"), volume | _requested(order.tags["volume"])),
+            Permission(action, self._new("volume"), volume | tag_keys.of_request(order.tags["volume"])),
         ]
         for kind, wanted in order.tags.items():
             needed += self._tag_new(kind, "RunInstances", wanted)
@@ -108,7 +109,7 @@ class Permissions:
     def _create_group(self, params: Params) -> list[Permission]:
         self._store.network.require_vpc(params.get("VpcId") or self._store.network.vpc_id)
         wanted = tags.of_specification(params.get("TagSpecification", []), "security-group")
-        context = self._region() | _requested(wanted) | {"ec2:Vpc": self.arn(self._store.network.vpc_id)}
+        context = self._region() | tag_keys.of_request(wanted) | {"ec2:Vpc": self.arn(self._store.network.vpc_id)}
         return [
             Permission("ec2:CreateSecurityGroup", self._new("security-group"), context),
             self.on("CreateSecurityGroup", self._store.network.vpc_id),
@@ -116,7 +117,7 @@ class Permissions:
         ]
 
     def _tag_new(self, kind: str, creating: str, wanted: Mapping[str, str]) -> list[Permission]:
-        context = self._region() | _requested(wanted) | {"ec2:CreateAction": creating}
+        context = self._region() | tag_keys.of_request(wanted) | {"ec2:CreateAction": creating}
         return [Permission("ec2:CreateTags", self._new(kind), context)] if wanted else []
 
     def _new(self, kind: str) -> str:
@@ -154,10 +155,3 @@ class Permissions:
             "ec2:MetadataHttpPutResponseHopLimit": str(instance.options["HttpPutResponseHopLimit"]),
         }
         return found | ({"ec2:InstanceProfile": instance.profile_arn} if instance.profile_arn else {})
-
-
-def _requested(wanted: Mapping[str, str]) -> Context:
-    """Return the condition keys of tags that a request names."""
-    if not wanted:
-        return {}
-    return {f"aws:RequestTag/{key}": value for key, value in wanted.items()} | {"aws:TagKeys": list(wanted)}

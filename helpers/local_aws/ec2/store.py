@@ -1,7 +1,6 @@
 """What EC2 remembers: instances, security groups and tags, in one file that is replaced at each change."""
 
 import json
-import os
 import secrets
 import threading
 import time
@@ -9,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from helpers.local_aws import json_files
 from helpers.local_aws.ec2.network import Network
 from helpers.local_aws.wire import AwsError
 
@@ -123,9 +123,7 @@ class Store:
             "tags": self.tags,
         }
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = self._file.with_suffix(".new")
-        draft.write_text(json.dumps(content, separators=(",", ":")))
-        os.replace(draft, self._file)
+        json_files.write(self._file, content)
 
     def forget_old(self) -> None:
         """Drop instances that were terminated an hour ago."""

@@ -58,7 +58,8 @@ class Images:
         try:
             return self._image(uri, repository, digest)
         except (ValueError, OSError) as error:
-            raise ImageProblem(f"CannotPullContainerError: failed to unpack {uri}: {error}") from None
+            said = error.strerror if isinstance(error, OSError) and error.strerror else error  # no path of this machine
+            raise ImageProblem(f"CannotPullContainerError: failed to unpack {uri}: {said}") from None
 
     def pull_permissions(self, uri: str) -> list[Permission]:
         """Return what a role needs to pull an image; nothing for a public one."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from helpers.local_aws import tag_keys
 from helpers.local_aws.ecr.store import Store
 from helpers.local_aws.wire import AwsError, Params, Permission, Site
 
@@ -38,15 +39,12 @@ def _creation(site: Site, params: Params) -> Sequence[Permission]:
 
 
 def _of_request(tags: list[Params], keys: list[str]) -> dict[str, Any]:
-    context: dict[str, Any] = {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in tags}
-    keys = [*keys, *(tag["Key"] for tag in tags)]
-    return context | ({"aws:TagKeys": keys} if keys else {})
+    return tag_keys.of_request({tag["Key"]: tag["Value"] for tag in tags}, keys)
 
 
 def _of_resource(store: Store, name: str) -> dict[str, Any]:
     repository = store.find(name)
-    labels = repository.labels if repository else {}
-    return {f"{owner}:ResourceTag/{key}": value for owner in ("aws", "ecr") for key, value in labels.items()}
+    return tag_keys.of_resource(repository.labels if repository else {}, "ecr")
 
 
 def check_registry(site: Site, params: Params) -> None:

@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
+from helpers.local_aws import json_files
+
+_LONGEST_FILE = 200  # characters of a file's name, with room for an ending
 _ORPHAN_SECONDS = 3600.0  # for which a layer waits for the manifest that names it
 
 
@@ -75,10 +78,7 @@ class Store:
         """Keep a repository as it is now."""
         self._repositories[repository.name] = repository
         self._records.mkdir(parents=True, exist_ok=True)
-        path = self._record(repository.name)
-        temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps(asdict(repository)))
-        os.replace(temporary, path)
+        json_files.write(self._record(repository.name), asdict(repository))
 
     def delete(self, name: str) -> None:
         """Forget a repository, and what only it held."""
@@ -157,7 +157,9 @@ class Store:
         return self._records / f"{self._file(name)}.json"
 
     def _file(self, name: str) -> str:
-        return name.replace("/", "%")
+        if len(name) <= _LONGEST_FILE:
+            return name.replace("/", "%")
+        return f"%{hashlib.sha256(name.encode()).hexdigest()}"  # a name may have as many characters as a file's, 256
 
 
 def _digest_of(path: Path) -> str:

@@ -1,30 +1,18 @@
 """A task as a container: its command, environment, log, credentials and metadata."""
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from helpers.local_aws import ecr
 from helpers.local_aws.containers import Container, Image, Log
-from helpers.local_aws.ecr import ImageProblem
 from helpers.local_aws.ecs.errors import unassumable
 from helpers.local_aws.ecs.orders import roles
 from helpers.local_aws.ecs.store import Record
-from helpers.local_aws.wire import AwsError, Permission
+from helpers.local_aws.wire import AwsError
 
 Assume = Callable[[str, str], dict[str, str]]
-Require = Callable[[str, Sequence[Permission]], None]
 _STOP_SECONDS = 30
-_AUTHORIZE = "ecr:GetAuthorizationToken"
-
-
-class Images(Protocol):
-    """The registry: the images that there are, and what it takes to pull one."""
-
-    def resolve(self, uri: str) -> Image:
-        """Return an image. Raises ImageProblem."""
-
-    def pull_permissions(self, uri: str) -> list[Permission]:
-        """Return what the execution role needs."""
 
 
 class NotStarted(Exception):
@@ -41,18 +29,12 @@ def effective_roles(task: Record) -> dict[str, str]:
     return roles(task["definition"], task["overrides"])
 
 
-def pull(task: Record, images: Images, require: Require) -> Image:
+def pull(task: Record, images: ecr.Source, require: ecr.Require) -> Image:
     """Return the task's image, as its execution role gets it. Raises NotStarted."""
     uri, role = task["containers"][0]["image"], effective_roles(task).get("executionRoleArn", "")
-    _require_way_out(task, uri)
     try:
-        for permission in images.pull_permissions(uri):
-            try:
-                require(role, [permission])
-            except AwsError as denied:
-                raise NotStarted(_pull_denied(uri, permission, denied)) from denied
-        return images.resolve(uri)
-    except ImageProblem as problem:
+        return ecr.pull(images, require, uri, role, public=task["public"])
+    except ecr.CannotPull as problem:
         raise NotStarted(str(problem)) from problem
 
 
@@ -128,45 +110,6 @@ def log_stream(task: Record) -> str:
     wanted = task["definition"]["containerDefinitions"][0]
     prefix = wanted["logConfiguration"]["options"]["awslogs-stream-prefix"]
     return f"{prefix}/{wanted['name']}/{task['taskId']}"
-
-
-def _require_way_out(task: Record, uri: str) -> None:
-    """Raise NotStarted for a task without a public address.
-
-    The subnets of the default VPC are public ones: without an address of its
-    own nothing in them reaches a registry, on AWS neither, where it takes
-    minutes to find out.
-    """
-    if task["public"]:
-        return
-    host = uri.partition("/")[0] if "." in uri.partition("/")[0] else "registry-1.docker.io"
-    if ".dkr.ecr." in host:
-        raise NotStarted(
-            "ResourceInitializationError: unable to pull secrets or registry auth: The task cannot pull registry auth "
-            "from Amazon ECR: There is a connection issue between the task and Amazon ECR. Check your task network "
-            f'configuration. RequestError: send request failed caused by: Post "https://api.ecr.{host.split(".")[3]}'
-            '.amazonaws.com/": dial tcp: i/o timeout'
-        )
-    raise NotStarted(
-        f"CannotPullContainerError: The task cannot pull {uri} from the registry {host}. There is a connection issue "
-        "between the task and the registry. Check your task network configuration. : failed to do request: "
-        f'Head "https://{host}/v2/": dial tcp: i/o timeout'
-    )
-
-
-def _pull_denied(uri: str, permission: Permission, denied: AwsError) -> str:
-    if permission.action == _AUTHORIZE:
-        return (
-            "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval "
-            f"failed: unable to retrieve ecr registry auth: service call has been retried 1 time(s): {denied.code}: "
-            f"{denied.message}"
-        )
-    reference = uri.rpartition("@")[2] if "@" in uri else uri.rpartition("/")[2].partition(":")[2] or "latest"
-    return (
-        f"CannotPullContainerError: pull image manifest has been retried 1 time(s): failed to resolve ref {uri}: "
-        f"pulling from host {uri.partition('/')[0]} failed with status code [manifests {reference}]: 403 Forbidden: "
-        f"{denied.message}"
-    )
 
 
 def _argv(wanted: Mapping[str, Any], override: Mapping[str, Any], image: Image) -> list[str]:

@@ -5,11 +5,12 @@ import logging
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
+from helpers.local_aws import ecr
 from helpers.local_aws.ecs import names, orders, tags
 from helpers.local_aws.ecs.clusters import Clusters
 from helpers.local_aws.ecs.definitions import Definitions
 from helpers.local_aws.ecs.errors import client, invalid, unassumable, unsupported
-from helpers.local_aws.ecs.launch import Assume, Images, Require
+from helpers.local_aws.ecs.launch import Assume
 from helpers.local_aws.ecs.orders import Networks, Order
 from helpers.local_aws.ecs.pages import page
 from helpers.local_aws.ecs.permissions import Permissions
@@ -51,10 +52,10 @@ class Ecs(Service):
         self,
         site: Site,
         assume: Assume,
-        require: Require,
+        require: ecr.Require,
         *,
         containers: Running,
-        images: Images,
+        images: ecr.Source,
         networks: Networks,
         linked_roles: LinkedRoles,
     ) -> None:
@@ -83,11 +84,6 @@ class Ecs(Service):
         if task is None or "taskId" not in task:
             raise invalid("The referenced task was not found.")
         return self._tasks.wait(task["taskId"], timeout)
-
-    def knows(self, task_arn: str) -> bool:
-        """Tell whether a task can be described."""
-        with self._store.lock:
-            return self._permissions.tagged(task_arn) is not None
 
     def resume(self) -> None:
         """Start the tasks that waited when the embedded AWS was stopped."""

@@ -1,11 +1,12 @@
 """What ECS remembers: clusters and task definitions in one file each, and a file for every task."""
 
 import json
-import os
 import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from helpers.local_aws import json_files
 
 SEEN = 3600.0  # seconds that a stopped task can be described
 
@@ -34,7 +35,7 @@ class Store:
 
     def save_clusters(self) -> None:
         """Write the clusters down."""
-        _write(self._folder / "clusters.json", self.clusters)
+        json_files.write(self._folder / "clusters.json", self.clusters)
 
     def save_definitions(self) -> None:
         """Write the task definitions down, without those that were to be deleted and no task uses any more."""
@@ -43,11 +44,11 @@ class Store:
             if each["status"] == "DELETE_IN_PROGRESS" and each["taskDefinitionArn"] not in used:
                 del self.definitions[name]
         kept = {"definitions": self.definitions, "families": self.families}
-        _write(self._folder / "definitions.json", kept)
+        json_files.write(self._folder / "definitions.json", kept)
 
     def save_task(self, task_id: str) -> None:
         """Write one task down."""
-        _write(self._tasks / f"{task_id}.json", self.tasks[task_id])
+        json_files.write(self._tasks / f"{task_id}.json", self.tasks[task_id])
 
     def forget_old(self) -> None:
         """Drop the tasks that stopped an hour ago."""
@@ -68,9 +69,3 @@ class Store:
     def _read(self, name: str) -> dict[str, Any]:
         path = self._folder / f"{name}.json"
         return json.loads(path.read_text()) if path.exists() else {}
-
-
-def _write(path: Path, content: Record) -> None:
-    draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(content, separators=(",", ":")))
-    os.replace(draft, path)

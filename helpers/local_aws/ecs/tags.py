@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from helpers.local_aws import tag_keys
 from helpers.local_aws.ecs.errors import invalid
 
 MOST = 50
@@ -36,14 +37,9 @@ def merged(old: Tags, new: Tags) -> Tags:
 
 def requested(given: Iterable[Mapping[str, str]]) -> dict[str, Any]:
     """Return the condition keys of tags that a request names."""
-    found = {tag.get("key", ""): tag.get("value", "") for tag in given}
-    keys = {f"aws:RequestTag/{key}": value for key, value in found.items()}
-    return {**keys, "aws:TagKeys": list(found)} if found else {}
+    return tag_keys.of_request({tag.get("key", ""): tag.get("value", "") for tag in given})
 
 
-def of_resource(given: Tags) -> dict[str, str]:
+def of_resource(given: Tags) -> dict[str, Any]:
     """Return the condition keys of the tags that a resource has."""
-    keys: dict[str, str] = {}
-    for tag in given:
-        keys |= {f"aws:ResourceTag/{tag['key']}": tag["value"], f"ecs:ResourceTag/{tag['key']}": tag["value"]}
-    return keys
+    return tag_keys.of_resource({tag["key"]: tag["value"] for tag in given}, "ecs")

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import re
 import secrets
 import threading
 import time
@@ -10,9 +9,10 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from helpers.local_aws import ecr
 from helpers.local_aws.containers import Container, End
 from helpers.local_aws.ecs import launch, names
-from helpers.local_aws.ecs.launch import Assume, Images, NotStarted, Require
+from helpers.local_aws.ecs.launch import Assume, NotStarted
 from helpers.local_aws.ecs.orders import PLATFORM, Order
 from helpers.local_aws.ecs.store import Record, Store
 from helpers.local_aws.wire import Site
@@ -37,7 +37,7 @@ class Tasks:
     """Runs tasks, and wakes those who wait for one. Thread safe."""
 
     def __init__(
-        self, site: Site, store: Store, containers: Running, images: Images, assume: Assume, require: Require
+        self, site: Site, store: Store, containers: Running, images: ecr.Source, assume: Assume, require: ecr.Require
     ) -> None:
         """End the tasks that ran when the embedded AWS was killed. See ``Ecs`` for ``assume`` and ``require``."""
         self._site, self._store, self._containers, self._images = site, store, containers, images
@@ -260,9 +260,7 @@ def _interface(subnet: str) -> Record:
 def _outcome(end: End) -> Sequence[str]:
     """Return stopCode and stoppedReason of a task that nobody stopped."""
     if end.reason == "failed":
-        named = re.match(r"[A-Z]\w+Error: ", end.message)
-        message = end.message if named else f"CannotStartContainerError: {end.message}"
-        return _FAILED, message[:_LIMIT]
+        return _FAILED, end.problem[:_LIMIT]
     if end.reason == "lost":
         return "TerminationNotice", LOST
     return "EssentialContainerExited", "Essential container in task exited"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from helpers.local_aws import tag_keys
 from helpers.local_aws.wire import Params, Permission
 
 _SERVICE = {"iam:PassedToService": "sagemaker.amazonaws.com"}
@@ -16,9 +17,7 @@ def needed(operation: str, params: Params, arn: Callable[[str, str], str]) -> Se
         return [Permission(action, resource)]
     context = {"CreateProcessingJob": _processing, "CreateTrainingJob": _training}[operation](params)
     tags = params.get("Tags") or []
-    tagging = {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in tags}
-    if tags:
-        tagging |= {"aws:TagKeys": [tag["Key"] for tag in tags]}
+    tagging = tag_keys.of_request({tag["Key"]: tag["Value"] for tag in tags})
     return [
         Permission(action, resource, tagging | context),
         *([Permission("sagemaker:AddTags", resource, tagging)] if tags else []),

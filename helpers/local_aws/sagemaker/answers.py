@@ -1,11 +1,10 @@
 """How SageMaker answers: states and times of jobs, filtered lists, pages, tags."""
 
-import base64
-import binascii
 import datetime as dt
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from helpers.local_aws import pages
 from helpers.local_aws.sagemaker import training
 from helpers.local_aws.sagemaker.records import Job
 from helpers.local_aws.wire import AwsError, Params
@@ -102,12 +101,10 @@ def listed(entries: Sequence[Entry], params: Params) -> list[str]:
 def page(member: str, items: list[Any], params: Params, size: int = _PAGE) -> Params:
     """Return one page of ``items``; the token says where the next one begins."""
     try:
-        start = int(base64.urlsafe_b64decode(params.get("NextToken", "MA==")))
-    except (binascii.Error, ValueError):
+        found, token = pages.cut(items, params.get("NextToken"), params.get("MaxResults", size))
+    except ValueError:
         raise AwsError("ValidationException", "The pagination token is not valid.") from None
-    end = start + params.get("MaxResults", size)
-    more = {"NextToken": base64.urlsafe_b64encode(str(end).encode()).decode()} if end < len(items) else {}
-    return {member: items[start:end], **more}
+    return {member: found, **({"NextToken": token} if token else {})}
 
 
 def merged(tags: list[dict[str, str]], new: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -6,9 +6,9 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from helpers.local_aws.containers.hosts import hidden
 from helpers.local_aws.containers.slots import Slots
 from helpers.local_aws.sagemaker.hosts import End, Hosts, Requests
 from helpers.local_aws.sagemaker.kinds import Kind, bounded, first_failure
@@ -214,7 +214,7 @@ class Jobs:
         folder.mkdir(parents=True, mode=0o700)
         return {
             "folder": str(folder.resolve()),
-            "hidden": [str(self._site.state_dir.resolve()), str(Path.home() / ".aws")],
+            "hidden": hidden(self._site.state_dir, names=self.kind.network(request)),
             "host": host,
             "hosts": hosts,
             "credentials": credentials,

@@ -1,10 +1,11 @@
 """The records of the jobs of a kind: each a file, and in memory only what finds and lists them."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from helpers.local_aws import json_files
 
 FINAL = frozenset({"Completed", "Failed", "Stopped"})
 
@@ -82,7 +83,4 @@ class Records:
         return self._folder / f"{name}.json"
 
     def _write(self, name: str, job: Job) -> None:
-        path = self._path(name)
-        temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps(job, separators=(",", ":")))
-        os.replace(temporary, path)
+        json_files.write(self._path(name), job)

@@ -78,14 +78,6 @@ class SageMaker(Service):
         """Block until the training job ``name`` is final; as ``wait``."""
         return self._wait(self._training, name, timeout)
 
-    def knows(self, name: str) -> bool:
-        """Tell whether a processing job has, or had, this name."""
-        return self._processing.known(name)
-
-    def knows_training(self, name: str) -> bool:
-        """Tell whether a training job has, or had, this name."""
-        return self._training.known(name)
-
     def warm_up(self) -> None:
         """Load packages before the first job needs them; returns at once."""
         self._forkserver.warm_up()

@@ -1,13 +1,12 @@
 """Step Functions: the API of activities and of task tokens, in place of ministack's."""
 
-import base64
-import binascii
 import json
 from collections.abc import Callable
 from typing import Any
 
 from botocore import xform_name
 
+from helpers.local_aws import pages
 from helpers.local_aws.seam.guard import guarded, refusal
 from helpers.local_aws.seam.hooks import Ministack
 from helpers.local_aws.states import names
@@ -80,12 +79,12 @@ class ActivityHooks:
         return {**self._known(data["activityArn"]), "encryptionConfiguration": {"type": "AWS_OWNED_KEY"}}
 
     def _list(self, data: dict) -> dict:
-        start, size = _read_token(data.get("nextToken")), data.get("maxResults") or _PAGE
-        found = sorted(self._states._activities.values(), key=lambda activity: activity["name"])
-        page: dict[str, Any] = {"activities": found[start : start + size]}
-        if start + size < len(found):
-            page["nextToken"] = base64.b64encode(str(start + size).encode()).decode()
-        return page
+        known = sorted(self._states._activities.values(), key=lambda activity: activity["name"])
+        try:
+            found, token = pages.cut(known, data.get("nextToken"), data.get("maxResults") or _PAGE)
+        except ValueError:
+            raise AwsError("InvalidToken", "Invalid Token: 'Invalid token'") from None
+        return {"activities": found, **({"nextToken": token} if token else {})}
 
     def _delete(self, data: dict) -> dict:
         """Delete an activity; none is no error. Tasks that workers have may still be reported."""
@@ -136,13 +135,6 @@ def _check(operation: str, data: dict) -> None:
     check(
         model, data, lambda member, problem: AwsError("ValidationException", f"1 validation error detected: {problem}")
     )
-
-
-def _read_token(token: str | None) -> int:
-    try:
-        return int(base64.b64decode(token or "MA==", validate=True))
-    except (binascii.Error, ValueError):
-        raise AwsError("InvalidToken", "Invalid Token: 'Invalid token'") from None
 
 
 def _answer(document: dict[str, Any]) -> tuple:

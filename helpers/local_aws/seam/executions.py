@@ -1,6 +1,7 @@
 """Step Functions: executions that start at once, run as the machine's role, stop when told, and take little room."""
 
 import json
+import logging
 import threading
 from typing import Any
 
@@ -21,6 +22,8 @@ from helpers.local_aws.states.jobs import JobTasks
 from helpers.local_aws.states.scopes import Scope
 from helpers.local_aws.wire import AwsError, Site
 
+logger = logging.getLogger(__name__)
+
 _RESTARTED = "States.ServiceRestart"  # ministack's error of executions that a stop interrupted
 
 
@@ -35,12 +38,14 @@ class ExecutionHooks:
         self._timeouts: dict[str, Deadline] = {}
         # Of executions that were running when the embedded AWS stopped: None is the start.
         self._places: dict[str, resuming.Place | None] = {}
+        self._cut_off: list[dict[str, Any]] = []  # records of those that cannot go on
         self._closing = False
         self._callbacks, self._queues = Callbacks(Tokens(key_in(site.state_dir / "task-tokens.key"))), ActivityQueues()
         self._activities = ActivityHooks(site, ministack, self._callbacks, self._queues)
 
     def install(self, jobs: JobTasks) -> None:
         """Run executions by our walker, and answer for those that have ended."""
+        self._jobs = jobs
         waiting = TokenTasks(self._ministack, self._callbacks, self._queues)
         calls = TaskCalls(self._site, self._ministack, jobs, waiting)
         calls.install()
@@ -56,6 +61,25 @@ class ExecutionHooks:
         """Go on with the executions that were running when the embedded AWS was stopped."""
         for arn in list(self._places):
             threading.Thread(target=self._execute, args=(arn,), name=f"execution {arn}", daemon=True).start()
+        if self._cut_off:
+            threading.Thread(target=self._abandon, name="work of executions that were cut off", daemon=True).start()
+
+    def _abandon(self) -> None:
+        """Stop what executions that cannot go on waited for, such as jobs in a queue, as their end would have."""
+        while self._cut_off and not self._closing:
+            record = self._cut_off.pop()
+            machine = self._states._state_machines.get(record["stateMachineArn"].partition("/")[0])
+            work = list(resuming.submitted(record["events"]))
+            if machine is None or not work:
+                continue
+            session = self._identity.open_session(machine["roleArn"], "states.amazonaws.com", record["name"][:64])
+            try:
+                for resource, params, answer in work:
+                    self._jobs.abandon(resource, params, answer, session.caller())
+            except AwsError as error:  # the role is gone, or does not trust Step Functions any more
+                logger.warning("%s: its work goes on: %s", record["executionArn"], error.message)
+            finally:
+                session.close()
 
     def close(self) -> None:
         """Leave running executions as they are: what the stop does to their jobs and functions does not count."""
@@ -158,6 +182,8 @@ class ExecutionHooks:
             for key, record in list(executions._data.items()):
                 if record.get("error") == _RESTARTED and self._find_place(record):
                     continue
+                if record.get("error") == _RESTARTED and "packed" not in record:
+                    self._cut_off.append(dict(record))
                 executions._data[key] = histories.Ended(record) if "packed" in record else histories.Ended.of(record)
             for run in self._states._map_runs.all_values():
                 if run["status"] == "RUNNING":

@@ -18,6 +18,8 @@ from helpers.local_aws.seam.identity import Identity
 from helpers.local_aws.wire import AwsError, Permission, Site
 
 FUNCTION_SESSION_SECONDS = 6 * 3600  # half of what a session lasts
+# They name a source's ARN but not its account: a condition on aws:SourceAccount keeps them out.
+_WITHOUT_SOURCE_ACCOUNT = ("events.amazonaws.com", "apigateway.amazonaws.com")
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +133,9 @@ class FunctionHooks:
         if not lambdas._get_func_record_for_ref(function_arn)[1]:
             raise AwsError("ResourceNotFoundException", f"Function not found: {function_arn}", 404)
         func, _, _ = lambdas._get_base_func_record_for_ref(function_arn)  # which has the policies of its versions too
-        context = {"aws:sourcearn": source_arn, "aws:sourceaccount": self._site.account_id}
+        context = {"aws:sourcearn": source_arn}
+        if principal not in _WITHOUT_SOURCE_ACCOUNT:
+            context["aws:sourceaccount"] = self._site.account_id
         if not self._identity.policy_lets(func["policy"], principal, "lambda:InvokeFunction", function_arn, context):
             message = f"{principal} is not authorized to perform: lambda:InvokeFunction on resource: {function_arn}"
             raise AwsError("AccessDeniedException", message, 403)

@@ -83,6 +83,12 @@ class JobTasks:
         scope.require()
         return self._result(work, name, role)
 
+    def abandon(self, resource: str, params: Params, answer: Params, role: Caller) -> None:
+        """Stop work that nobody waits for any more, started with ``params`` and ``answer``."""
+        work = services.BY_RESOURCE.get(resource)
+        if work and resource.endswith(services.SYNC) and (name := self.name(work, params, answer)):
+            self._stop(work, name, role)
+
     def name(self, work: Work, params: Params, answer: Params) -> str:
         """Return what names work that was started with ``params`` and ``answer``; "" where it is not known."""
         inputs, outputs = _shapes(work.service, work.operation)

@@ -1,7 +1,7 @@
 """Executions over a stop of the embedded AWS: where one that was running goes on."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,19 @@ def place(
     return Place(
         told["name"], json.loads(told["input"]), entered, len(events), entries[-1] + 1, _attempt(after), variables
     )
+
+
+def submitted(events: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Yield resource, parameters and answer of each task that was started and has not ended: nothing followed it."""
+    known, followed = {event["id"]: event for event in events}, {event["previousEventId"] for event in events}
+    for event in events:
+        if event["type"] != "TaskSubmitted" or event["id"] in followed:
+            continue
+        answer, before = json.loads(event["taskSubmittedEventDetails"]["output"]), event
+        while before["type"] != "TaskScheduled":
+            before = known[before["previousEventId"]]
+        told = before["taskScheduledEventDetails"]
+        yield f"arn:aws:states:::{told['resourceType']}:{told['resource']}", json.loads(told["parameters"]), answer
 
 
 def _attempt(events: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]] | None:

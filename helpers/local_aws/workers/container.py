@@ -6,7 +6,7 @@ The message at the end has ``code`` (None: it never ran), ``stopped`` (see
 
 from typing import Any
 
-from helpers.local_aws.workers import processes, requests
+from helpers.local_aws.workers import entrypoint, processes, requests
 from helpers.local_aws.workers.copies import ROOT
 from helpers.local_aws.workers.host import Host, Program, lay_over
 from helpers.local_aws.workers.isolation import Address
@@ -80,7 +80,10 @@ class _Container:
         environment |= {"AWS_REGION": task["region"], "AWS_DEFAULT_REGION": task["region"]}
         folder = host.working_directory(task["working_directory"])
         given = task["environment"]
-        return Program(task["argv"], lay_over(environment, given), folder, given, boto3=True)
+        program = Program(task["argv"], lay_over(environment, given), folder, given, boto3=True)
+        if problem := entrypoint.unstartable(program.argv, program.environment, folder):
+            raise OSError(problem)
+        return program
 
     def _addresses(self) -> dict[str, str]:
         """Return the variables that lead to credentials and to metadata, as far as there are any."""

@@ -10,6 +10,7 @@ import importlib.machinery
 import os
 import random
 import re
+import shutil
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from typing import NoReturn
 
 from helpers.local_aws.workers import processes
 
+_OURS = "helpers"  # a package that a script never finds loaded
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 # Variables that the interpreter or a numeric library reads only when it starts.
 _READ_AT_START = re.compile(r"PYTHON(?!PATH$|UNBUFFERED$|DONTWRITEBYTECODE$)|LD_|OMP_|GOMP_|OPENBLAS_|MKL_|MALLOC_|MPL")
@@ -53,13 +55,42 @@ def is_python(argv: Sequence[str]) -> bool:
     return bool(_PYTHON.fullmatch(argv[0])) or argv[0] == sys.executable
 
 
+def unstartable(argv: Sequence[str], environment: Mapping[str, str], folder: str) -> str:
+    """Return why a container runtime could not start ``argv`` in ``folder``, in its words, or "" when it can.
+
+    This Python stands for every version of it.
+    """
+    name = argv[0]
+    place = os.path.join(folder, name) if "/" in name else shutil.which(name, path=environment["PATH"])
+    reason = ""
+    if place is None:
+        reason = "executable file not found in $PATH"
+    elif not os.path.exists(place):
+        reason = f"stat {name}: no such file or directory"
+    elif os.path.isdir(place) or not os.access(place, os.X_OK):
+        reason = "permission denied"
+    if not reason or is_python(argv):
+        return ""
+    return (
+        "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container "
+        f'process: exec: "{name}": {reason}: unknown'
+    )
+
+
 def warm_script(argv: Sequence[str], given: Mapping[str, str]) -> Sequence[str] | None:
-    """Return script and arguments when ``argv`` is one that the warm process can run, else None."""
+    """Return script and arguments when ``argv`` is one that the warm process can run, else None.
+
+    It cannot where PYTHONPATH has a package that it has loaded already, which may be another
+    version: what else is loaded was made with the one that is here.
+    """
     if not is_python(argv):
         return None
     rest = argv[2:] if argv[1:2] == ["-u"] else argv[1:]
     plain = rest and rest[0].endswith(".py") and Path(rest[0]).is_file()
-    return rest if plain and not any(_READ_AT_START.match(name) for name in given) else None
+    if not plain or any(_READ_AT_START.match(name) for name in given):
+        return None
+    brought = [path for path in given.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return None if _shadowed(brought) - {_OURS} else rest
 
 
 def _run_script(argv: list[str]) -> int:
@@ -109,10 +140,15 @@ def _exit_code(error: SystemExit) -> int:
     return 1
 
 
+def _shadowed(folders: Sequence[str]) -> set[str]:
+    """Return the names of the packages that are loaded, and are in one of the folders as well."""
+    names = {entry.partition(".")[0] for folder in folders if os.path.isdir(folder) for entry in os.listdir(folder)}
+    return {name for name in names - sys.stdlib_module_names if name in sys.modules}
+
+
 def _forget_shadowed(folders: Sequence[str]) -> None:
     """Let the script's own modules win over those that the warm process has loaded, and hide ours."""
-    names = {entry.partition(".")[0] for folder in folders if os.path.isdir(folder) for entry in os.listdir(folder)}
-    shadowed = {name for name in (names - sys.stdlib_module_names) | {"helpers"} if name in sys.modules}
+    shadowed = _shadowed(folders) | ({_OURS} & set(sys.modules))
     if shadowed:  # to look at every name takes longer than many scripts: each look copies memory
         for module in [name for name in sys.modules if name.partition(".")[0] in shadowed]:
             del sys.modules[module]

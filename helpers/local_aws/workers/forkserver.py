@@ -116,11 +116,11 @@ def start() -> Started:
     asking, asked = socket.socketpair()
 
     def be_small() -> None:
-        _forget_environment()
+        processes.forget_environment(environment(os.environ))
         serve(theirs, asking)
 
     def be_large() -> None:
-        _forget_environment()
+        processes.forget_environment(environment(os.environ))
         scripts.serve(asked)
 
     with theirs, asking, asked:
@@ -179,12 +179,6 @@ def _be_host(descriptor: int, asking: socket.socket, isolated: bool) -> None:
     except BaseException:  # noqa: BLE001 - the end of a process: nothing may unwind into the parent's stack
         traceback.print_exc()
     os._exit(status)
-
-
-def _forget_environment() -> None:
-    kept = environment(os.environ)
-    os.environ.clear()
-    os.environ.update(kept)
 
 
 def _main(control: socket.socket) -> None:

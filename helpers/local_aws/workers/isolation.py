@@ -106,6 +106,15 @@ def enter(folder: Path, hidden: Sequence[Path], *, root: str = "") -> None:
     os.close(scratch)
 
 
+def doors(*, names: bool, run: Path = Path("/run")) -> list[Path]:
+    """Return what is behind ``DOORS``; ``names``: without the one service that resolves names, which networks need."""
+    if not names:
+        return [run / door.name for door in DOORS]
+    systemd = run / "systemd"
+    others = sorted(path for path in systemd.iterdir() if path.name != "resolve") if systemd.is_dir() else []
+    return [*(run / door.name for door in DOORS if door.name != "systemd"), *others]
+
+
 def private_tmp() -> bool:
     """Tell whether a job can have a /tmp of its own: not where this Python lives in /tmp."""
     return not any(home.is_relative_to(TMP) for home in mounts.python_homes())

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from helpers.local_aws.workers import joblog, requests, transfer
+from helpers.local_aws.workers import entrypoint, joblog, requests, transfer
 from helpers.local_aws.workers.host import Host, Outcome, Program
 
 
@@ -91,7 +91,10 @@ class Job(ABC):
         else:
             self.host.enter(network=self.task["network"])
         self.host.chores.append(self.log.tick)
-        self.host.start(self.program(), self.take)
+        program = self.program()
+        if problem := entrypoint.unstartable(program.argv, program.environment, program.folder):
+            raise transfer.TransferError(f"ClientError: Artifact upload failed:API error (400): {problem}")
+        self.host.start(program, self.take)
         seconds = self._began + self.task["max_runtime"] - time.monotonic()
         outcome = self.host.wait(seconds=seconds, grace=self.task["grace"])
         self.log.finish()

@@ -11,7 +11,10 @@ from pathlib import Path
 
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _BIND, _REC = 1, 2, 4, 8, 4096, 16384
 _UNBINDABLE, _PRIVATE = 1 << 17, 1 << 18
+_REMOUNT = 32
 _DETACH = 2
+# What the machine is told through files, as Docker protects them: some of it names programs that the kernel then runs.
+_SETTINGS = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/sys")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -42,8 +45,19 @@ def cover(path: str | Path) -> None:
 
 
 def mount_proc() -> None:
-    """Show the processes of the own process namespace in /proc. Raises OSError."""
+    """Show the processes of the own process namespace in /proc; root cannot change the machine's settings there.
+
+    Raises OSError.
+    """
     _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
+    if os.getuid() == 0:  # nobody else may write there: root needs no capability for most of it
+        for path in filter(os.path.exists, _SETTINGS):
+            _mount(path, path, None, _BIND | _REC)
+        points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        for point in dict.fromkeys(points):
+            if any(Path(point).is_relative_to(path) for path in _SETTINGS):
+                with suppress(FileNotFoundError):  # covered by another
+                    _mount(None, point, None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV | _NOEXEC)
 
 
 def make_room(place: Path, kept: Path) -> None:

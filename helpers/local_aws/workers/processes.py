@@ -1,12 +1,13 @@
 """Children that a process forks off itself, handled as those of ``subprocess.Popen`` are."""
 
+import ctypes
 import os
 import resource
 import signal
 import subprocess
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -141,6 +142,21 @@ def usual_signals() -> None:
     """Stop ignoring what Python ignores, before an exec: the program would go on ignoring it."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
+
+
+def forget_environment(kept: Mapping[str, str]) -> None:
+    """Let this process know no variables but ``kept``.
+
+    A fork still has those that its program was started with where /proc shows them to
+    whatever it becomes (Linux): they are wiped out, too.
+    """
+    os.environ.clear()
+    os.environ.update(kept)  # copies: nothing refers any more to what is wiped out
+    with suppress(OSError):
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        start, end = int(fields[47]), int(fields[48])  # env_start, env_end: 0 where they are not told
+        if 0 < start < end:
+            ctypes.memset(start, 0, end - start)
 
 
 def rename(name: str) -> None:

@@ -7,20 +7,20 @@ in /opt/ml/model and /opt/ml/output/data then is packed by ``package``, from all
 
 import json
 import math
-import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from helpers.local_aws.workers import isolation, scriptmode, transfer
-from helpers.local_aws.workers.copies import ROOT
-from helpers.local_aws.workers.host import Host, Outcome, Program
+from helpers.local_aws.workers.host import Host, Outcome, Program, lay_over
 from helpers.local_aws.workers.job import Job
 
 _SYNC_INTERVAL = 1.0  # seconds between looks for new checkpoints
 _REASON = 1024  # characters of FailureReason
+_LONGEST_LINE = 256 * 1024  # bytes in which metrics are looked for, as many as an event of the log has
+_SEARCH_SECONDS = 2.0  # of one expression in one line
 
 
 def run(task: dict[str, Any], host: Host) -> dict[str, Any]:
@@ -36,7 +36,7 @@ class Training(Job):
 
     def __init__(self, task: dict[str, Any], host: Host) -> None:
         super().__init__(task, host)
-        self._metrics = Metrics(task["metrics"])
+        self._metrics = Metrics(task["metrics"], lambda text: self.log.feed(f"{text}\n".encode()))
         self._command: Sequence[str] = ()  # of the toolkit's script
         checkpoints = task["checkpoints"]
         self._checkpoints = (
@@ -143,22 +143,15 @@ class Training(Job):
             raise scriptmode.ScriptError(f"The source {source} cannot be read: {error.strerror}") from error
 
     def _program(self, argv: Sequence[str], more: Mapping[str, str], folder: str) -> Program:
-        given = self.task["environment"]
+        given = {**self.task["image"]["environment"], **self.task["environment"]}
         base = {} if self.host.isolated else {self.folder_variable: str(self.root)}
-        environment = {**self.environment({}), **base, **more}
-        ours, image = environment["PATH"].partition(os.pathsep)[0], self.task["image"]["environment"]
-        environment |= {**image, **given}
-        if ours not in environment["PATH"].split(os.pathsep):
-            environment["PATH"] = os.pathsep.join([ours, environment["PATH"]])
-        return Program(argv, environment, folder, {**image, **given})
+        return Program(argv, lay_over({**self.environment({}), **base, **more}, given), folder, given)
 
     def _folder(self) -> str:
-        """Return the working directory of the image, which is made where it is missing, as Docker does."""
-        wanted = Path("/", self.task["image"]["working_directory"])
-        if not self.host.isolated:
-            wanted = self.root.parent / ROOT / wanted.relative_to("/")
-        wanted.mkdir(parents=True, exist_ok=True)
-        return str(wanted)
+        """Return the working directory of the image. Raises OSError when there is none."""
+        if not self.task.get("own_root"):  # SageMaker's own image has no files
+            return "/" if self.host.isolated else str(self.root.parent)
+        return self.host.working_directory(self.task["image"]["working_directory"])
 
     def _said(self) -> str:
         """Return the start of /opt/ml/output/failure."""
@@ -196,8 +189,12 @@ class Training(Job):
 class Metrics:
     """The last value of each metric in what a job prints. ``last``: value and time in epoch seconds, by name."""
 
-    def __init__(self, definitions: Sequence[Mapping[str, str]]) -> None:
-        """Take the MetricDefinitions of a job, whose expressions are known to be valid."""
+    def __init__(self, definitions: Sequence[Mapping[str, str]], say: Callable[[str], None]) -> None:
+        """Take the MetricDefinitions of a job, whose expressions are known to be valid.
+
+        ``say`` is told of a metric that is given up: while an expression searches, nothing can stop the job.
+        """
+        self._say = say
         self.last: dict[str, list[float]] = {}
         self._rest = b""
         self._patterns: list[tuple[str, Any]] = []
@@ -211,6 +208,8 @@ class Metrics:
         if not self._patterns:
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > _LONGEST_LINE:
+            lines, self._rest = [*lines, self._rest], b""
         for line in lines:
             self._look(line.decode(errors="replace"))
 
@@ -219,11 +218,19 @@ class Metrics:
         self.feed(b"\n")
 
     def _look(self, line: str) -> None:
-        for name, pattern in self._patterns:
-            for match in pattern.finditer(line):
-                try:
-                    value = float(match[1] if pattern.groups else match[0])
-                except (TypeError, ValueError):  # a group that took no part, or no number
-                    continue
-                if math.isfinite(value):
-                    self.last[name] = [value, round(time.time(), 3)]
+        for metric in list(self._patterns):
+            name, pattern = metric
+            try:
+                for match in pattern.finditer(line, timeout=_SEARCH_SECONDS):
+                    self._note(name, match[1] if pattern.groups else match[0])
+            except TimeoutError:
+                self._patterns.remove(metric)
+                self._say(f"The metric {name} is given up: its Regex took {_SEARCH_SECONDS:.0f} seconds for one line.")
+
+    def _note(self, name: str, text: str | None) -> None:
+        try:
+            value = float(text or "")
+        except ValueError:  # a group that took no part, or no number
+            return
+        if math.isfinite(value):
+            self.last[name] = [value, round(time.time(), 3)]

@@ -45,7 +45,10 @@ class Unpacking:
             if name == f"{_WHITEOUT}{_WHITEOUT}.opq":
                 _remove_contents(self._place(path.parent))
             elif name.startswith(_WHITEOUT):
-                _remove(self._place(path.parent / name.removeprefix(_WHITEOUT)))
+                removed = name.removeprefix(_WHITEOUT)
+                if removed in ("", ".", ".."):
+                    raise ValueError(f"a layer has the path {item.name!r}")
+                _remove(self._place(path.parent / removed))
             else:
                 self._put(archive, item, path)
 

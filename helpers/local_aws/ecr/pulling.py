@@ -1,28 +1,41 @@
-"""How Fargate pulls the image of a job, and how ECS words it when that does not work."""
+"""How Fargate pulls an image for a task of ECS or a job of Batch, and how ECS words it when that does not work."""
 
-from helpers.local_aws.batch.around import Around
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
 from helpers.local_aws.containers import Image
-from helpers.local_aws.ecr import ImageProblem
+from helpers.local_aws.ecr.images import ImageProblem
 from helpers.local_aws.wire import AwsError, Permission
 
+Require = Callable[[str, Sequence[Permission]], None]  # role, permissions. Raises AwsError unless the role has them
 _AUTHORIZE = "ecr:GetAuthorizationToken"
+
+
+class Source(Protocol):
+    """Where images come from, see ``ecr.Images``."""
+
+    def resolve(self, uri: str, /) -> Image:
+        """Return an image. Raises ImageProblem."""
+
+    def pull_permissions(self, uri: str, /) -> list[Permission]:
+        """Return what it takes to pull an image."""
 
 
 class CannotPull(Exception):
     """Why an image is not there to be run: ``ResourceInitializationError: …`` or ``CannotPullContainerError: …``."""
 
 
-def pull(around: Around, uri: str, role: str, *, public: bool) -> Image:
+def pull(images: Source, require: Require, uri: str, role: str, *, public: bool) -> Image:
     """Return an image as an execution role gets it; ``public``: with a public address. Raises CannotPull."""
     if not public:
         raise CannotPull(_unreachable(uri))
     try:
-        for permission in around.images.pull_permissions(uri):
+        for permission in images.pull_permissions(uri):
             try:
-                around.require(role, [permission])
+                require(role, [permission])
             except AwsError as denied:
                 raise CannotPull(_denied(uri, permission, denied)) from denied
-        return around.images.resolve(uri)
+        return images.resolve(uri)
     except ImageProblem as problem:
         raise CannotPull(str(problem)) from problem
 
