@@ -394,7 +394,7 @@ print("twenty parts, three failures with reasons, one closed door")
 # - twenty tasks at once, **watched** to their end,
 # - and three that **broke**, each with its reason.
 #
-# Left running: the schedule. It invokes the checker 43,800 times a month, some ten cents' worth, and nothing within
+# Left running: the schedule. It invokes the checker 43,800 times a month, some six cents' worth, and nothing within
 # Lambda's free tier. An API and an activity cost nothing while nobody calls.
 #
 # Next: [08b · Run the work on Fargate](08b_activity_to_fargate.ipynb) does the same work in containers.

@@ -476,6 +476,6 @@ print("one image, forty tasks, the right statistics, nothing left running")
 # - twenty results, **combined** by a state machine,
 # - and two ways to wait, **compared** where it hurts.
 #
-# Left running: nothing. The image costs two cents a month in ECR; cluster and task definition cost nothing.
+# Left running: nothing. The image costs less than three cents a month in ECR; cluster and task definition cost nothing.
 #
 # Next: [08c · Queue the work with Batch](08c_activity_to_batch.ipynb), for more work than there is room.

@@ -248,11 +248,8 @@ after = submit("after", environment=one, dependsOn=[{"jobId": array}])
 containers.wait_for_jobs(batch, [array, after])
 
 # %%
-(parent,) = batch.describe_jobs(jobs=[array])["jobs"]
-print(
-    "children:",
-    {status: count for status, count in parent["arrayProperties"]["statusSummary"].items() if count},
-)
+children = containers.wait_for_jobs(batch, containers.array_children(batch, array))
+print("children:", children["status"].value_counts().to_dict())
 written = s3.list_objects_v2(Bucket=BUCKET, Prefix="summaries/array/")["KeyCount"]
 print("summaries:", written)
 

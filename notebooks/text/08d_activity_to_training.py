@@ -33,7 +33,6 @@ import sys
 
 sys.path[:0] = [".."]  # the project's folder, for `helpers`
 import json
-import uuid
 
 import boto3
 
@@ -43,7 +42,6 @@ workshop = connect()
 sdk.prepare_data_science_sdk()
 BUCKET = workshop.bucket_for("processing")
 PREPARE, FINISH, TRAINING = map(workshop.name, ("prepare-training", "finish-training", "training"))
-JOBS = f"{workshop.short_name}-training"  # how the names of training jobs begin
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"  # the log group, and the namespace of metrics
 account = f"{workshop.region}:{workshop.account_id}"
 
@@ -103,6 +101,7 @@ print(job_role)
 # The functions: *prepare* needs nothing but its log, *finish* looks at the job and at the model.
 
 # %%
+JOBS = f"{workshop.short_name}-training"  # how the names of training jobs begin
 jobs_arn = f"arn:aws:sagemaker:{account}:training-job/{JOBS}-*"
 needed = {
     PREPARE: [],
@@ -335,6 +334,8 @@ missing = set(ways.values()) - known.keys()
 assert not missing, f"run 08a, 08b and 08c first: {missing} are not there"
 
 # %%
+import uuid
+
 name = uuid.uuid4().hex[:12]
 inputs = {
     "Lambda": {"bucket": BUCKET, "key": parts[0], "run": f"run-{name}"},
@@ -371,8 +372,8 @@ prices = comparison.prices()
 prices.round(4)
 
 # %% [markdown]
-# *a run* is the workshop's: twenty small parts. That is so little work that each one's start costs more than the work. For
-# *an hour* of work the order is another one. And the limits:
+# *a run* is the workshop's: twenty small parts, for training one job on all of the data. That is so little work that each
+# one's start costs more than the work. For *an hour* of work the order is another one. And the limits:
 
 # %%
 pd.set_option("display.max_colwidth", None)

@@ -62,10 +62,10 @@ for kind in dict.fromkeys(resource.kind for resource in found):
 # %% [markdown]
 # ## Delete it
 #
-# First what starts things: the repository and your clone of it, the API, the schedule. Then the stack of notebook 07, with
-# its instances and all else that it made; the state machines with their running executions; queues with their jobs,
-# clusters with their tasks, builds and images; rules, functions and roles; then logs; the buckets last, with every version of every object. Everything in them is lost: the data set
-# can be fetched again, the runs cannot.
+# First what starts things: the repository and your clone of it, the API, the schedule. Then the stack of notebook 07,
+# with its instances and all else that it made; the state machines with their running executions; queues with their
+# jobs, clusters with their tasks, builds and images; rules, functions and roles; then logs; the buckets last, with
+# every version of every object. Everything in them is lost: the data set can be fetched again, the runs cannot.
 
 # %%
 for resource in found:
