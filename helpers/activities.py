@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
-from IPython.display import Markdown, display
 
+from helpers import live
 from helpers.histories import FINAL
 
 TIMEOUT_SECONDS = 300  # for the work, once somebody has taken the task
@@ -66,27 +66,27 @@ def wait(
     arns: Iterable[str],
     *,
     seconds: float = MACHINE_SECONDS,
-    live: bool = True,
     sleep: Callable[[float], None] = time.sleep,
 ) -> pd.DataFrame:
-    """Return ``overview`` of executions once all have ended. Shows how many have, if ``live``.
+    """Show how many executions have ended, and return ``overview`` of them once all have.
 
     ``states``: a Step Functions client. Raises TimeoutError after ``seconds``.
     """
-    left, total = list(arns), list(arns)
-    heading = Markdown("Executions:")
-    shown = display(heading, display_id=True) if live else None
-    waited, every = 0.0, 0.2
-    while left := [arn for arn in left if states.describe_execution(executionArn=arn)["status"] not in FINAL]:
-        if waited >= seconds:
-            raise TimeoutError(f"{len(left)} of {len(total)} executions have not ended within {seconds:g} seconds")
-        if shown is not None:
-            shown.update(Markdown(f"{len(total) - len(left)} of {len(total)} executions have ended"))
-        sleep(every)
-        waited += every
-        every = min(every * 1.5, 5)  # often at first; AWS limits the rate of calls
-    if shown is not None:
-        shown.update(heading)  # what stays is the same at every run: nbval compares it
+    total = list(arns)
+    left = list(total)
+
+    def look() -> list[str]:
+        left[:] = [arn for arn in left if states.describe_execution(executionArn=arn)["status"] not in FINAL]
+        return left
+
+    live.follow(
+        "Executions:",
+        look,
+        lambda left: not left,
+        lambda left: f"{len(total) - len(left)} of {len(total)} executions have ended",
+        seconds=seconds,
+        sleep=sleep,
+    )
     return overview(states, total)
 
 

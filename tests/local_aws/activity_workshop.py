@@ -178,7 +178,7 @@ class ActivityWorkshop:
 
     def ended(self, *executions: str, seconds: float = 40) -> pd.DataFrame:
         """Return ``overview`` of executions once they have ended."""
-        return activities.wait(self.states, executions, seconds=seconds, live=False, sleep=time.sleep)
+        return activities.wait(self.states, executions, seconds=seconds, sleep=time.sleep)
 
     def log(self, kind: str) -> str:
         """Return what a function has logged."""

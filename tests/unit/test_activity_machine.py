@@ -71,12 +71,12 @@ def test_waiting_ends_with_the_last_execution() -> None:
     running, done = execution(1, "RUNNING"), execution(1, "SUCCEEDED", output="{}")
     aws = Aws({"stepfunctions:DescribeExecution": in_turn(running, running, done)})
     slept: list[float] = []
-    table = activities.wait(aws.client("stepfunctions"), [done["executionArn"]], live=False, sleep=slept.append)
+    table = activities.wait(aws.client("stepfunctions"), [done["executionArn"]], sleep=slept.append)
     assert table["status"].tolist() == ["SUCCEEDED"]
     assert len(slept) == 2
 
 
 def test_waiting_ends_at_its_limit() -> None:
     states = described(execution(1, "RUNNING")).client("stepfunctions")
-    with pytest.raises(TimeoutError, match="1 of 1 executions have not ended within 9 seconds"):
-        activities.wait(states, [f"{MACHINE}:1"], seconds=9, live=False, sleep=lambda seconds: None)
+    with pytest.raises(TimeoutError, match="not ended after 9 seconds:\n0 of 1 executions have ended"):
+        activities.wait(states, [f"{MACHINE}:1"], seconds=9, sleep=lambda seconds: None)
