@@ -11,17 +11,16 @@ import logging
 import os
 import re
 import signal
-import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode
-from xml.sax.saxutils import escape
 
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
 
 from helpers.local_aws import batch, seam
 from helpers.local_aws.apis import EXECUTE_PATH, Apis, Gateway
+from helpers.local_aws.asgi import Receive, Scope, Send, read_body, send_answer, send_error
 from helpers.local_aws.cloudformation import CloudFormation
 from helpers.local_aws.codebuild import REPORT_PATH, CodeBuild
 from helpers.local_aws.codecommit import CodeCommit, GitHttp
@@ -42,7 +41,6 @@ from helpers.local_aws.wire import AwsError, Service, Site, dump, service_model
 
 HEALTH_PATH = "/_embedded_aws/health"
 GIT_PATH = "/v1/repos/"
-MAX_BODY = 64 * 2**20  # bytes; CodeCommit's largest request (20 MB of files, base64) stays well below
 
 EVENTS_SECONDS = 5  # in which what is under way with an event has to end, once no function runs any more
 
@@ -63,9 +61,6 @@ PATHS = {
 }
 ONLY_ONCE = (b"authorization", b"host", b"x-amz-target")
 
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +159,7 @@ class EmbeddedAws:
             try:
                 await self._route(scope, headers, receive, send)
             except AwsError as error:
-                await _answer_error(send, error, headers)
+                await send_error(send, error, headers)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
@@ -232,15 +227,15 @@ class EmbeddedAws:
             # A foreign Host means a page in a browser (DNS rebinding) or ministack's host-based routes.
             raise AwsError("AccessDenied", f"the host {headers.get('host')!r} is not served here", 403)
         if scope["path"] == HEALTH_PATH:
-            await _answer(send, 200, b'{"status":"ready"}')
+            await send_answer(send, 200, b'{"status":"ready"}')
         elif scope["path"].startswith(GIT_PATH):
             await self._git(scope, receive, send)
         elif scope["raw_path"].startswith(EXECUTE_PATH.encode()):
             await self._gateway(scope, receive, send)
         elif scope["path"].startswith(REPORT_PATH):
-            body = await _read(receive)
+            body = await read_body(receive)
             said = await asyncio.to_thread(self._codebuild.report, scope["path"], scope["method"], body)
-            await _answer(send, 200, said)
+            await send_answer(send, 200, said)
         elif scope["path"].startswith(REGISTRY_PATH) and not headers.get("authorization", "").startswith("AWS4-"):
             await self._registry(scope, receive, send)
         else:
@@ -261,28 +256,28 @@ class EmbeddedAws:
         self, service: Service, scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send
     ) -> None:
         require_region(headers, self._site.region)
-        body = await _read(receive)
+        body = await read_body(receive)
         caller = self.seam.identity.authenticate(scope, body)
         target = headers.get("x-amz-target", "")
         if service is self._cloudformation:
             key = headers["authorization"].partition("Credential=")[2].partition("/")[0]
-            await _answer(send, 200, await self._cloudformation.answer_in_pool(body, caller, key), kind="text/xml")
+            await send_answer(send, 200, await self._cloudformation.answer_in_pool(body, caller, key), kind="text/xml")
         elif isinstance(service, RestService):
             sent = scope["method"], scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
             status, answer = await asyncio.to_thread(service.answer_rest, *sent, body, caller)
-            await _answer(send, status, answer, kind=REST_CONTENT)
+            await send_answer(send, status, answer, kind=REST_CONTENT)
         else:
-            await _answer(send, 200, dump(await asyncio.to_thread(service.answer, target, body, caller)))
+            await send_answer(send, 200, dump(await asyncio.to_thread(service.answer, target, body, caller)))
 
     async def _serve_ec2(self, scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
         require_region(headers, self._site.region)
-        body = await _read(receive)
+        body = await read_body(receive)
         try:
             caller = self.seam.identity.authenticate(scope, body)
         except AwsError as error:
             said = f"AWS was not able to validate the provided access credentials ({error.message})"
             raise AwsError("AuthFailure", said, 401) from error
-        await _answer(send, 200, await asyncio.to_thread(self._ec2.answer, body, caller), kind=EC2_CONTENT)
+        await send_answer(send, 200, await asyncio.to_thread(self._ec2.answer, body, caller), kind=EC2_CONTENT)
 
     def _after_startup(self, send: Send) -> Send:
         async def send_after(message: dict[str, Any]) -> None:
@@ -404,50 +399,6 @@ async def serve(site: Site, admin_key: tuple[str, str], warm: Warm, ready: Calla
         await asyncio.to_thread(application.close)
 
     await hypercorn_serve(application, config, shutdown_trigger=until_stopped)  # type: ignore[arg-type]
-
-
-async def _read(receive: Receive) -> bytes:
-    chunks, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise AwsError("IncompleteBody", "the client left before its request was complete")
-        size += len(message.get("body", b""))
-        if size > MAX_BODY:
-            raise AwsError("RequestEntityTooLarge", f"a request is at most {MAX_BODY} bytes", 413)
-        chunks.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(chunks)
-
-
-async def _answer(
-    send: Send, status: int, body: bytes, error: str = "", kind: str = "application/x-amz-json-1.1"
-) -> None:
-    headers = [
-        (b"content-type", kind.encode()),
-        (b"content-length", str(len(body)).encode()),
-        (b"x-amzn-requestid", str(uuid.uuid4()).encode()),
-    ]
-    if error:
-        headers.append((b"x-amzn-errortype", error.encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _answer_error(send: Send, error: AwsError, request: Mapping[str, str]) -> None:
-    """Answer in the protocol of the request: XML where it is S3's or a form (EC2's own kind too), else JSON."""
-    scope = re.search(r"Credential=(?:[^/]*/){3}([^/]*)/", request.get("authorization", ""))
-    service = scope[1] if scope else "s3"
-    xml = f"<Error><Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message></Error>"
-    if service == "ec2":
-        body, kind = f"<Response><Errors>{xml}</Errors><RequestID>{uuid.uuid4()}</RequestID></Response>", EC2_CONTENT
-    elif request.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        body, kind = f"<ErrorResponse>{xml}</ErrorResponse>", "text/xml"
-    elif service == "s3":
-        body, kind = xml, "application/xml"
-    else:
-        body, kind = json.dumps({"__type": error.code, "message": error.message}), "application/x-amz-json-1.1"
-    await _answer(send, error.status, body.encode(), error.code, kind)
 
 
 def log_to_stderr() -> None:

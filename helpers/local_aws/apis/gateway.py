@@ -13,7 +13,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from helpers.local_aws.apis import routes
 from helpers.local_aws.apis.events import Answer, BadAnswer, Request, Signer, Target, answer, event
 from helpers.local_aws.apis.records import Api, Item, Records
 from helpers.local_aws.apis.service import function_arn
+from helpers.local_aws.asgi import Receive, Scope, Send, read_body
 from helpers.local_aws.wire import AwsError, Caller, Permission, Site
 
 EXECUTE_PATH = "/_execute-api/"
@@ -34,10 +35,6 @@ _PATH = re.compile(EXECUTE_PATH + "([a-z0-9]+)(/.*)?", re.S)
 _SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/,]+)/\d{8}/([^/,]+)/([^/,]+)/aws4_request\b")
 _REFUSED = {403: "Forbidden", 404: "Not Found", 413: "Request Entity Too Large", 500: "Internal Server Error",
             503: "Service Unavailable"}  # fmt: skip
-
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +83,7 @@ class Gateway:
         """Answer one request below EXECUTE_PATH."""
         request_id = str(uuid.uuid4())
         try:
-            answered = await self._serve(scope, await _read(receive), request_id)
+            answered = await self._serve(scope, await _body(receive), request_id)
         except Refused as refused:
             body = json.dumps({"message": _REFUSED[refused.status]}).encode()
             answered = Answer(refused.status, [("content-type", "application/json")], body)
@@ -179,15 +176,8 @@ def _refuse_pages(headers: Mapping[str, str]) -> None:
         raise Refused(403)
 
 
-async def _read(receive: Receive) -> bytes:
-    chunks, size, more = [], 0, True
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise AwsError("IncompleteBody", "the client left before its request was complete")
-        size += len(message.get("body", b""))
-        if size > MOST_BODY:
-            raise Refused(413)
-        chunks.append(message.get("body", b""))
-        more = message.get("more_body", False)
-    return b"".join(chunks)
+async def _body(receive: Receive) -> bytes:
+    try:
+        return await read_body(receive, MOST_BODY)
+    except AwsError as error:
+        raise Refused(error.status) if error.status == 413 else error from None

@@ -8,12 +8,12 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs
 
+from helpers.local_aws.asgi import Receive, Scope, Send
 from helpers.local_aws.builds.docker.layers import digest_of
 from helpers.local_aws.ecr.manifests import is_digest
 from helpers.local_aws.ecr.requests import host
@@ -39,10 +39,6 @@ _CODES = {
     "UploadNotFoundException": ("BLOB_UPLOAD_UNKNOWN", 404),
     "NotImplemented": ("UNSUPPORTED", 405),
 }
-
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 @dataclass(frozen=True)
