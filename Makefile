@@ -32,13 +32,14 @@ run: setup  ## set up, run notebooks 00-04 on the embedded AWS, show the table o
 test: setup  ## every test: unit, embedded AWS, notebooks against their stored outputs
 	@$(RUN) -m pytest -q -n 2 tests/unit
 	@$(MAKE) --no-print-directory -j 2 test-embedded test-notebooks
+	@$(RUN) -m pytest -q tests/browser
 
-# Both wait much and compute little: side by side they take little longer than one of them.
+# Both wait much: side by side they take little longer than one of them.
 test-embedded:
 	@$(RUN) -m pytest -q -n 4 --dist loadfile tests/local_aws tests/container tests/sdk
 
 test-notebooks:
-	@$(RUN) -m pytest -q -n 3 --dist worksteal tests/notebooks tests/browser
+	@$(RUN) -m pytest -q -n 3 --dist worksteal tests/notebooks
 
 lab: setup  ## JupyterLab on the notebooks, embedded AWS up
 	@$(RUN) -m helpers.local_aws start

@@ -119,39 +119,33 @@ diagrams.draw(definition)
 machine_role = roles.ensure_service_role(iam, workshop, "activity-machine", "states")
 made = {"role_arn": machine_role.arn, "tags": workshop.state_tags}
 machine = machines.ensure_state_machine(states, workshop.name("activity"), definition, **made)
-definition = activities.definition(summarize, timeout_seconds=20, heartbeat_seconds=8)
+short = activities.definition(summarize, timeout_seconds=20, heartbeat_seconds=8)
 name = workshop.name("activity-impatient")
-impatient = machines.ensure_state_machine(states, name, definition, **made)
-definition = activities.definition(by_hand)
-hand_machine = machines.ensure_state_machine(states, workshop.name("by-hand"), definition, **made)
+impatient = machines.ensure_state_machine(states, name, short, **made)
+of_hand = activities.definition(by_hand)
+hand_machine = machines.ensure_state_machine(states, workshop.name("by-hand"), of_hand, **made)
 print(machine_role, machine, impatient, hand_machine, sep="\n")
 
 # %% [markdown]
 # ## Be the worker yourself
 #
 # Start an execution and ask the activity for work. `get_activity_task` waits up to 60 seconds for a task: a client that
-# gives up earlier may lose one.
+# gives up earlier may lose one. Whoever has the token speaks for the task: it is a secret, and belongs in no log. You say
+# that you are at work, and then that you are done. The output has to be JSON.
 
 # %%
 from botocore.config import Config
 
 patient = boto3.client("stepfunctions", config=Config(read_timeout=70))
-execution = machines.start(
-    states, hand_machine.arn, {"bucket": BUCKET, "key": parts[0], "run": "by-hand"}
-)
+given = {"bucket": BUCKET, "key": parts[0], "run": "by-hand"}
+execution = machines.start(states, hand_machine.arn, given)
 task = patient.get_activity_task(activityArn=by_hand, workerName="me")
-print("a token, longer than a hundred characters:", len(task["taskToken"]) > 100)
 print("the input:", json.loads(task["input"])["key"])
-
-# %% [markdown]
-# Whoever has the token speaks for the task: it is a secret, and belongs in no log. You say that you are at work, and
-# then that you are done. The output has to be JSON.
-
-# %%
 states.send_task_heartbeat(taskToken=task["taskToken"])
 states.send_task_success(taskToken=task["taskToken"], output=json.dumps({"rows": 42}))
-ended = executions.follow(states, execution)
-print(ended.output)
+
+# %%
+print("the output:", executions.follow(states, execution).output)
 
 # %% [markdown]
 # A token is good for one report. The second one is refused.
