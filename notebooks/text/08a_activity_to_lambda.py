@@ -140,9 +140,9 @@ patient = boto3.client("stepfunctions", config=Config(read_timeout=70))
 given = {"bucket": BUCKET, "key": parts[0], "run": "by-hand"}
 execution = machines.start(states, hand_machine.arn, given)
 task = patient.get_activity_task(activityArn=by_hand, workerName="me")
-print("the input:", json.loads(task["input"])["key"])
 states.send_task_heartbeat(taskToken=task["taskToken"])
 states.send_task_success(taskToken=task["taskToken"], output=json.dumps({"rows": 42}))
+print("the input:", json.loads(task["input"])["key"])
 
 # %%
 print("the output:", executions.follow(states, execution).output)
