@@ -52,8 +52,8 @@ pd.set_option("display.max_colwidth", None)  # reasons in full
 #
 # ```mermaid
 # flowchart LR
-#   urgent[queue urgent] -- first --> spot[compute environment, spot, 4 vCPUs at most]
-#   normal[queue normal] -- then --> spot
+#   normal[queue normal] -- then --> spot[compute environment, spot, 4 vCPUs at most]
+#   urgent[queue urgent] -- first --> spot
 #   spot --> containers[containers of the image from 08b]
 #   subgraph machine[Step Functions]
 #     sets["sets of hyper-parameters in S3"] --> train["batch:submitJob.sync, one for each set"] --> best[Lambda best-set]
