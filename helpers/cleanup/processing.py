@@ -90,6 +90,8 @@ def _find_batch(kind: str, operation: str, result: str, name: str) -> Callable[[
 def _delete_job_queue(workshop: Connection, name: str) -> None:
     """Disable a queue, end its jobs, delete it, and wait: its compute environment cannot go before."""
     batch = boto3.client("batch")
+    if not batch.describe_job_queues(jobQueues=[name])["jobQueues"]:
+        return  # Batch has no code of its own for what is not there
     batch.update_job_queue(jobQueue=name, state="DISABLED")
     for status in ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING"):
         for job in pages(batch, "list_jobs", "jobSummaryList", jobQueue=name, jobStatus=status):
@@ -103,6 +105,8 @@ def _delete_job_queue(workshop: Connection, name: str) -> None:
 
 def _delete_compute_environment(workshop: Connection, name: str) -> None:
     batch = boto3.client("batch")
+    if not batch.describe_compute_environments(computeEnvironments=[name])["computeEnvironments"]:
+        return
     batch.update_compute_environment(computeEnvironment=name, state="DISABLED")
     _delete_when_valid(
         lambda: batch.describe_compute_environments(computeEnvironments=[name])["computeEnvironments"],
@@ -163,8 +167,10 @@ def _find_task_definitions(workshop: Connection) -> Iterator[Resource]:
 
 def _delete_task_definition(workshop: Connection, name: str) -> None:
     ecs = boto3.client("ecs")
-    ecs.deregister_task_definition(taskDefinition=name)
-    ecs.delete_task_definitions(taskDefinitions=[name])
+    active = pages(ecs, "list_task_definitions", "taskDefinitionArns", familyPrefix=name.rpartition(":")[0])
+    if name in [arn.rpartition("/")[2] for arn in active]:
+        ecs.deregister_task_definition(taskDefinition=name)
+        ecs.delete_task_definitions(taskDefinitions=[name])
 
 
 def _find_build_projects(workshop: Connection) -> Iterator[Resource]:
