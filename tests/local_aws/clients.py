@@ -39,8 +39,8 @@ def refused(call: Callable[[], Any]) -> tuple[str, str]:
     return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
-def eventually(check: Callable[[], Any], seconds: float = 60) -> Any:
-    """Return the first truthy answer of ``check``."""
+def eventually(check: Callable[[], Any], seconds: float = 180) -> Any:
+    """Return the first truthy answer of ``check``. The time is for a busy machine: no test is to measure it."""
     deadline = time.monotonic() + seconds
     while not (answer := check()):
         assert time.monotonic() < deadline, "it did not happen in time"

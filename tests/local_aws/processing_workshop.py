@@ -27,7 +27,6 @@ from helpers.local_aws import control, credentials
 FINAL = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
 SAMPLE = control.PROJECT / "dataset" / "sample.csv"
 BUILD_IMAGE = "aws/codebuild/amazonlinux-x86_64-standard:5.0"
-HEARTBEAT = 3  # seconds
 # A build takes seconds: the test files that one embedded AWS serves share the image. By its state folder.
 _BUILT: dict[str, str] = {}
 
@@ -41,6 +40,7 @@ class ProcessingWorkshop(ProcessingRoles):
         self.s3, self.states, self.logs = (self.client(each) for each in ("s3", "stepfunctions", "logs"))
         self.network = processing.find_default_network(self.client("ec2"))
         self._impatient: set[str] = set()
+        self._given_to_fargate: dict[str, Any] = {}
         storage.ensure_bucket(self.s3, self.bucket, region=REGION, tags=self.connection.tag_list)
         self.parts = processing.upload_parts(self.s3, self.bucket, SAMPLE, parts)
 
@@ -131,17 +131,38 @@ class ProcessingWorkshop(ProcessingRoles):
             ],
             tags=self.connection.state_tags,
         )
-        given: dict[str, Any] = {
+        self._given_to_fargate = {
             **self._map_and_reduce(),
             "cluster": self.cluster_arn,
             "task_definition": f"arn:aws:ecs:{self.account}:task-definition/{self.name('summarize')}",
             "subnets": self.network.subnets,
             "security_groups": [self.network.security_group],
         }
-        self.machine("fargate", processing_machines.fargate(**given), "fargate-machine")
-        definition = processing_machines.fargate_with_token(**given, heartbeat_seconds=HEARTBEAT)
-        self.machine("fargate-token", definition, "token-machine")
+        self.machine("fargate", processing_machines.fargate(**self._given_to_fargate), "fargate-machine")
+        self._fargate_with_token(processing_machines.HEARTBEAT_SECONDS)
         return self
+
+    def _fargate_with_token(self, heartbeat_seconds: int) -> None:
+        definition = processing_machines.fargate_with_token(
+            **self._given_to_fargate, heartbeat_seconds=heartbeat_seconds
+        )
+        self.machine("fargate-token", definition, "token-machine")
+
+    @contextmanager
+    def silent_after(self, seconds: int) -> Iterator[None]:
+        """Give tasks with a token up after so many seconds without a heartbeat.
+
+        Only for those that will send none: a container may need seconds to begin while other tests run. Whatever
+        runs at the end is stopped: nobody else ends a task that was given up.
+        """
+        ecs, cluster = self.client("ecs"), self.connection.prefix
+        try:
+            self._fargate_with_token(seconds)
+            yield
+        finally:
+            self._fargate_with_token(processing_machines.HEARTBEAT_SECONDS)
+            for task in ecs.list_tasks(cluster=cluster, desiredStatus="RUNNING")["taskArns"]:
+                ecs.stop_task(cluster=cluster, task=task)
 
     def build_batch(self, *, max_vcpus: int = 2) -> "ProcessingWorkshop":
         """Make notebook 08c's compute environment, queues, job definitions and machines."""
@@ -323,7 +344,7 @@ class ProcessingWorkshop(ProcessingRoles):
             self._impatient.add(suffix)
         return f"{suffix}-once"
 
-    def ended(self, execution: str, seconds: float = 60) -> dict[str, Any]:
+    def ended(self, execution: str, seconds: float = 180) -> dict[str, Any]:
         """Return an execution's description once it has ended."""
 
         def final() -> dict[str, Any] | None:

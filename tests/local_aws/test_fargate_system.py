@@ -59,7 +59,8 @@ def test_no_parts_is_an_error_that_says_so(system: ProcessingWorkshop) -> None:
 
 def test_a_task_that_hangs_is_found_by_its_missing_heartbeat(system: ProcessingWorkshop) -> None:
     part = system.parts[1]
-    run = system.run("fargate-token", {"prefix": part, "trouble": {part: {"STALL_SECONDS": 8}}})
+    with system.silent_after(3):
+        run = system.run("fargate-token", {"prefix": part, "trouble": {part: {"STALL_SECONDS": 300}}})
     assert run["error"] == "PartsFailed"
     assert run["cause"] == f"{part}: no heartbeat for 3 seconds"
 
@@ -71,7 +72,7 @@ def test_a_stopped_execution_stops_its_tasks(system: ProcessingWorkshop) -> None
     eventually(lambda: "TaskSubmitted" in system.events(execution))
     running = eventually(lambda: ecs.list_tasks(cluster=cluster, desiredStatus="RUNNING")["taskArns"])
     system.states.stop_execution(executionArn=execution)
-    table = containers.wait_for_tasks(ecs, cluster, running, seconds=40)
+    table = containers.wait_for_tasks(ecs, cluster, running)
     assert set(table["status"]) == {"STOPPED"}
     assert ecs.list_tasks(cluster=cluster, desiredStatus="RUNNING")["taskArns"] == []
 
@@ -106,7 +107,7 @@ def test_a_task_that_may_not_report_success_reports_that(system: ProcessingWorks
 
 
 def test_a_task_that_may_not_report_failure_is_found_by_its_missing_heartbeat(system: ProcessingWorkshop) -> None:
-    with system.without("summarize", "task", "ecs-tasks", "states:SendTaskFailure"):
+    with system.silent_after(3), system.without("summarize", "task", "ecs-tasks", "states:SendTaskFailure"):
         run = system.run(
             "fargate-token", {"prefix": system.parts[0], "trouble": {system.parts[0]: {"FAIL": "as asked"}}}
         )
