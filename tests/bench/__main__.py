@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import report, server
+from bench import report, server, work
 from bench.bars import Measured
 from bench.by_hand import ByHand, WarmPython
 from bench.experiment import CASES, Task, cases
@@ -23,7 +23,7 @@ from bench.peers import PEERS
 
 from helpers import dataset
 
-SECTIONS = ("ready", "table", "growth", "peers")
+SECTIONS = ("ready", "table", "growth", "work", "peers")
 NO_OP = CASES[-1]
 FIRST, REMEMBERED = CASES[0], CASES[1:4]  # these find what the first run of the same turn left
 
@@ -42,6 +42,7 @@ def main() -> None:
             "ready": lambda: measured.ready.update(server.ready(folder, options.runs)),
             "table": lambda: measured.table.update(server.table(folder, options.runs)),
             "growth": lambda: server.growth(folder, sizes, measured.growth, say),
+            "work": lambda: measured.work.update(work.work(folder, options.runs)),
             "peers": lambda: contenders.extend(side_by_side(folder, options, measured)),
         }
         for section in options.sections:

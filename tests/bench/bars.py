@@ -21,6 +21,7 @@ class Measured:
     growth: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     table: dict[str, list[float]] = field(default_factory=dict)
     ready: dict[str, list[float]] = field(default_factory=dict)
+    work: dict[str, list[float]] = field(default_factory=dict)
 
     def median(self, case: str, who: str) -> float | None:
         """Return the median seconds, or None where there are none."""

@@ -45,6 +45,14 @@ def document(measured: Measured, contenders: Sequence[tuple[str, str]], cases: S
     if measured.table:
         rows = [[f"{int(size):,}", str(Figure(values))] for size, values in measured.table.items()]
         parts += ["## Table of runs", table([["runs", "seconds"], *rows])]
+    if measured.work:
+        rows = [[what, str(Figure(values))] for what, values in measured.work.items()]
+        parts += [
+            "## Programs and functions started by services",
+            "The program is a Python that does nothing; of a service, with its isolation, role, log and record. An "
+            "execution counts from StartExecution to its end. The function writes an object.",
+            table([["what", "seconds"], *rows]),
+        ]
     if measured.ready:
         rows = [[name, str(Figure(values))] for name, values in measured.ready.items()]
         parts += ["## Start", "Memory is proportional set size.", table([["", "measured"], *rows])]
