@@ -9,6 +9,7 @@ import pandas as pd
 
 from helpers import live
 from helpers.histories import FINAL
+from helpers.states_language import jsonata
 
 TIMEOUT_SECONDS = 300  # for the work, once somebody has taken the task
 HEARTBEAT_SECONDS = 30  # of silence at most
@@ -47,7 +48,7 @@ def definition(
                     {"ErrorEquals": ["States.Timeout"], "Next": "too slow"},
                     {
                         "ErrorEquals": ["States.ALL"],
-                        "Output": _jsonata("$states.errorOutput"),
+                        "Output": jsonata("$states.errorOutput"),
                         "Next": "worker failed",
                     },
                 ],
@@ -108,8 +109,4 @@ def _in_order(name: str) -> tuple[int, str]:
 
 
 def _fail(error: str, cause: str) -> dict[str, Any]:
-    return {"Type": "Fail", "Error": _jsonata(error), "Cause": _jsonata(f"{KEY} & ': ' & {cause}")}
-
-
-def _jsonata(expression: str) -> str:
-    return f"{{% {expression} %}}"
+    return {"Type": "Fail", "Error": jsonata(error), "Cause": jsonata(f"{KEY} & ': ' & {cause}")}

@@ -11,15 +11,14 @@ its execution: ``summaries/<name>/`` and ``results/<name>/`` hold what it wrote.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-INVOKE = "arn:aws:states:::lambda:invoke"
+from helpers.states_language import INVOKE, LAMBDA_ERRORS, MOST_AT_ONCE, READ, jsonata, retry
+
 RUN_TASK = "arn:aws:states:::ecs:runTask"
 SUBMIT_JOB = "arn:aws:states:::batch:submitJob.sync"
-READ = "arn:aws:states:::s3:getObject"
 
 CONTAINER = "summarize"  # the container's name in the task definition
 PARTS = "parts/"
 TROUBLES = ("FAIL", "STALL_SECONDS", "FAIL_FIRST_ATTEMPT")
-MOST_AT_ONCE = 40  # iterations that an inline Map runs at once
 TASK_SECONDS = 900  # of one container: its work, and the minute or two that it takes to start
 RUN_SECONDS = 3600
 HEARTBEAT_SECONDS = 180  # the first heartbeat comes after the start, and pulling an image takes its time
@@ -29,12 +28,6 @@ EXECUTION = "$states.context.Execution"
 CAUSE = "$states.errorOutput.Cause"
 
 # Errors that pass: the service was busy or throttled, or had no room. A container that failed is not among them.
-LAMBDA_ERRORS = (
-    "Lambda.ServiceException",
-    "Lambda.AWSLambdaException",
-    "Lambda.SdkClientException",
-    "Lambda.TooManyRequestsException",
-)
 # RunTask answers "no capacity" with success and a list of failures, which Step Functions calls AmazonECS.Unknown.
 ECS_ERRORS = ("ECS.AmazonECSException", "ECS.ServerException", "ECS.ThrottlingException", "AmazonECS.Unknown")
 BATCH_ERRORS = ("Batch.AWSBatchException", "Batch.ServerException", "Batch.TooManyRequestsException")
@@ -79,7 +72,7 @@ def fargate(
         "Resource": f"{RUN_TASK}.sync",
         "TimeoutSeconds": TASK_SECONDS,
         "Arguments": arguments,
-        "Retry": [_retry(*ECS_ERRORS, seconds=5, attempts=6, most=60)],
+        "Retry": [retry(*ECS_ERRORS, seconds=5, attempts=6, most=60)],
     }
     comment = "Runs an ECS task for each part of a table, and combines what they found"
     return _map_and_reduce(comment, bucket, list_arn, combine_arn, work, _TASK_REASON, max_concurrency)
@@ -112,7 +105,7 @@ def fargate_with_token(
         "TimeoutSeconds": TASK_SECONDS,
         "HeartbeatSeconds": heartbeat_seconds,
         "Arguments": _task(cluster, task_definition, subnets, security_groups, environment),
-        "Retry": [_retry(*ECS_ERRORS, seconds=5, attempts=6, most=60)],
+        "Retry": [retry(*ECS_ERRORS, seconds=5, attempts=6, most=60)],
     }
     comment = "Hands each part of a table to an ECS task with a token, and combines what they report"
     return _map_and_reduce(comment, bucket, list_arn, combine_arn, work, "", max_concurrency)
@@ -135,12 +128,12 @@ def batch(
         "Resource": SUBMIT_JOB,
         "TimeoutSeconds": TASK_SECONDS,
         "Arguments": {
-            "JobName": _jsonata("'summarize-' & $string($states.input.index)"),
+            "JobName": jsonata("'summarize-' & $string($states.input.index)"),
             "JobQueue": queue,
             "JobDefinition": job_definition,
-            "ContainerOverrides": {"Environment": _jsonata(_environment(bucket))},
+            "ContainerOverrides": {"Environment": jsonata(_environment(bucket))},
         },
-        "Retry": [_retry(*BATCH_ERRORS, seconds=5, attempts=6, most=60)],
+        "Retry": [retry(*BATCH_ERRORS, seconds=5, attempts=6, most=60)],
     }
     comment = "Submits a Batch job for each part of a table, and combines what they found"
     return _map_and_reduce(comment, bucket, list_arn, combine_arn, work, _JOB_REASON, max_concurrency)
@@ -172,14 +165,14 @@ def batch_sets(
         "Resource": SUBMIT_JOB,
         "TimeoutSeconds": RUN_SECONDS,
         "Arguments": {
-            "JobName": _jsonata(f"'train-' & $string({item}.number)"),
+            "JobName": jsonata(f"'train-' & $string({item}.number)"),
             "JobQueue": queue,
             "JobDefinition": job_definition,
-            "ContainerOverrides": {"Environment": _jsonata(f"[{environment}]")},
+            "ContainerOverrides": {"Environment": jsonata(f"[{environment}]")},
         },
-        "Output": _jsonata(f"{{{kept}, 'output': {output}}}"),
-        "Retry": [_retry(*BATCH_ERRORS, seconds=5, attempts=6, most=60)],
-        "Catch": [_catch(_jsonata(f"{{{kept}, 'error': {_reason(_JOB_REASON)}}}"), "set failed")],
+        "Output": jsonata(f"{{{kept}, 'output': {output}}}"),
+        "Retry": [retry(*BATCH_ERRORS, seconds=5, attempts=6, most=60)],
+        "Catch": [_catch(jsonata(f"{{{kept}, 'error': {_reason(_JOB_REASON)}}}"), "set failed")],
         "End": True,
     }
     sets = {
@@ -188,12 +181,12 @@ def batch_sets(
         "ItemReader": {
             "Resource": READ,
             "ReaderConfig": {"InputType": "JSON"},
-            "Arguments": {"Bucket": bucket, "Key": _jsonata(f"{EXECUTION}.Input.sets")},
+            "Arguments": {"Bucket": bucket, "Key": jsonata(f"{EXECUTION}.Input.sets")},
         },
         "ItemSelector": {
-            "number": _jsonata("$states.context.Map.Item.Index"),
-            "set": _jsonata("$states.context.Map.Item.Value"),
-            "run": _jsonata(f"{EXECUTION}.Name"),  # a child execution has a name of its own
+            "number": jsonata("$states.context.Map.Item.Index"),
+            "set": jsonata("$states.context.Map.Item.Value"),
+            "run": jsonata(f"{EXECUTION}.Name"),  # a child execution has a name of its own
         },
         "ItemProcessor": {
             "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
@@ -204,7 +197,7 @@ def batch_sets(
         "Catch": [_catch_error()],
         "Next": "best set",
     }
-    payload = {"bucket": bucket, "run": _jsonata(f"{EXECUTION}.Name"), "sets": _jsonata("$states.input")}
+    payload = {"bucket": bucket, "run": jsonata(f"{EXECUTION}.Name"), "sets": jsonata("$states.input")}
     return {
         "Comment": "Trains a model for each set of hyper-parameters, and picks the best",
         "QueryLanguage": "JSONata",
@@ -226,10 +219,10 @@ def _map_and_reduce(
     if not 1 <= max_concurrency <= MOST_AT_ONCE:
         raise ValueError(f"max_concurrency is 1 to {MOST_AT_ONCE}, not {max_concurrency}")
     prefix = f"{EXECUTION}.Input.prefix"
-    listing = {"bucket": bucket, "prefix": _jsonata(f"$exists({prefix}) ? {prefix} : '{PARTS}'")}
-    combining = {"bucket": bucket, "run": _jsonata(f"{EXECUTION}.Name"), "parts": _jsonata("$parts")}
+    listing = {"bucket": bucket, "prefix": jsonata(f"$exists({prefix}) ? {prefix} : '{PARTS}'")}
+    combining = {"bucket": bucket, "run": jsonata(f"{EXECUTION}.Name"), "parts": jsonata("$parts")}
     failed, reasons = "$states.result[$exists(error)]", "part & ': ' & error"
-    key = _jsonata("$states.input.key")
+    key = jsonata("$states.input.key")
     part = {
         "Type": "Task",
         **work,
@@ -237,7 +230,7 @@ def _map_and_reduce(
         # One part that fails does not end the others: all are worked on, and then it is told which failed.
         "Catch": [
             _catch({"part": key, "error": error}, "part failed", name)
-            for name, error in (*_timeouts(work), ("States.ALL", _jsonata(_reason(reason))))
+            for name, error in (*_timeouts(work), ("States.ALL", jsonata(_reason(reason))))
         ],
         "End": True,
     }
@@ -249,31 +242,31 @@ def _map_and_reduce(
         "States": {
             "list parts": {
                 **_invoke(list_arn, listing),
-                "Assign": {"parts": _jsonata("$states.result.Payload.parts")},
+                "Assign": {"parts": jsonata("$states.result.Payload.parts")},
                 "Next": "summarize",
             },
             "summarize": {
                 "Type": "Map",
-                "Items": _jsonata("$parts"),
+                "Items": jsonata("$parts"),
                 "MaxConcurrency": max_concurrency,
                 "ItemProcessor": {
                     "ProcessorConfig": {"Mode": "INLINE"},
                     "StartAt": "summarize part",
                     "States": {"summarize part": part, "part failed": {"Type": "Pass", "End": True}},
                 },
-                "Output": {"failed": _jsonata(f"$count({failed})"), "reasons": _jsonata(f"[{failed}.({reasons})]")},
+                "Output": {"failed": jsonata(f"$count({failed})"), "reasons": jsonata(f"[{failed}.({reasons})]")},
                 "Next": "all parts?",
             },
             "all parts?": {
                 "Type": "Choice",
-                "Choices": [{"Condition": _jsonata("$states.input.failed > 0"), "Next": "parts failed"}],
+                "Choices": [{"Condition": jsonata("$states.input.failed > 0"), "Next": "parts failed"}],
                 "Default": "combine",
             },
             "combine": _invoke(combine_arn, combining),
             "parts failed": {
                 "Type": "Fail",
                 "Error": "PartsFailed",
-                "Cause": _jsonata(f"$substring($join($states.input.reasons, '; '), 0, {LONGEST_CAUSE})"),
+                "Cause": jsonata(f"$substring($join($states.input.reasons, '; '), 0, {LONGEST_CAUSE})"),
             },
             **_endings(),
         },
@@ -294,7 +287,7 @@ def _task(
                 "AssignPublicIp": "ENABLED",  # in a default VPC the way to ECR and S3 leads through the internet
             }
         },
-        "Overrides": {"ContainerOverrides": [{"Name": CONTAINER, "Environment": _jsonata(environment)}]},
+        "Overrides": {"ContainerOverrides": [{"Name": CONTAINER, "Environment": jsonata(environment)}]},
     }
 
 
@@ -321,15 +314,15 @@ def _invoke(function_arn: str, payload: Mapping[str, Any]) -> State:
         "Resource": INVOKE,
         "TimeoutSeconds": 120,
         "Arguments": {"FunctionName": function_arn, "Payload": dict(payload)},
-        "Output": _jsonata("$states.result.Payload"),
-        "Retry": [_retry(*LAMBDA_ERRORS, seconds=2, attempts=6, most=30)],
+        "Output": jsonata("$states.result.Payload"),
+        "Retry": [retry(*LAMBDA_ERRORS, seconds=2, attempts=6, most=30)],
         "Catch": [_catch_error()],
         "Next": "done",
     }
 
 
 def _endings() -> dict[str, State]:
-    failed = {"Type": "Fail", "Error": _jsonata("$states.input.error"), "Cause": _jsonata("$states.input.cause")}
+    failed = {"Type": "Fail", "Error": jsonata("$states.input.error"), "Cause": jsonata("$states.input.cause")}
     return {"done": {"Type": "Succeed"}, "failed": failed}
 
 
@@ -349,8 +342,8 @@ def _catch(output: Any, following: str, error: str = "States.ALL") -> State:
 
 def _catch_error() -> State:
     """Return the Catch of a step without which nothing goes on. A function's error comes as JSON in its Cause."""
-    cause = _jsonata(_reason(_FUNCTION_REASON, with_error=False))
-    return _catch({"error": _jsonata("$states.errorOutput.Error"), "cause": cause}, "failed")
+    cause = jsonata(_reason(_FUNCTION_REASON, with_error=False))
+    return _catch({"error": jsonata("$states.errorOutput.Error"), "cause": cause}, "failed")
 
 
 def _reason(of_description: str, *, with_error: bool = True) -> str:
@@ -360,19 +353,3 @@ def _reason(of_description: str, *, with_error: bool = True) -> str:
         return otherwise
     described = f"$substring({CAUSE}, 0, 1) = '{{' ? ($found := $parse({CAUSE}); {of_description})"
     return f"($reason := {described}; $length($reason) > 0 ? $reason : {otherwise})"
-
-
-def _retry(*errors: str, seconds: int, attempts: int, most: int) -> State:
-    """Return a Retry of these errors. Jitter spreads the calls of parts that were refused together."""
-    return {
-        "ErrorEquals": list(errors),
-        "IntervalSeconds": seconds,
-        "MaxAttempts": attempts,
-        "BackoffRate": 2.0,
-        "MaxDelaySeconds": most,
-        "JitterStrategy": "FULL",
-    }
-
-
-def _jsonata(expression: str) -> str:
-    return f"{{% {expression} %}}"

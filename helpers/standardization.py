@@ -14,11 +14,11 @@ from IPython.display import Markdown, display
 from helpers import dataset
 from helpers.histories import FINAL
 from helpers.pipeline import RESOURCE, ROOT
+from helpers.states_language import INVOKE, LAMBDA_ERRORS, jsonata, retry
 
 SCRIPT = Path(__file__).resolve().parents[1] / "code" / "standardization" / "standardize.py"
 SCRIPT_KEY = "code/standardize.py"
 PROBE = "meta-data/probe.csv"
-INVOKE = "arn:aws:states:::lambda:invoke"
 INSTANCE_TYPE = "ml.t3.medium"
 JOB_SECONDS = 300
 TASK_SECONDS = JOB_SECONDS + 900  # the job's own limit, and the minutes that an instance takes to start
@@ -51,12 +51,12 @@ def state_machine(
         "States": {
             "base name": {
                 "Type": "Pass",
-                "Assign": {"name": _jsonata(f"$split({KEY}, '/')[-1]")},
+                "Assign": {"name": jsonata(f"$split({KEY}, '/')[-1]")},
                 "Next": "a partition?",
             },
             "a partition?": {
                 "Type": "Choice",
-                "Choices": [{"Condition": _jsonata(r"$contains($name, /^partition_.*\.csv$/)"), "Next": "batch id"}],
+                "Choices": [{"Condition": jsonata(r"$contains($name, /^partition_.*\.csv$/)"), "Next": "batch id"}],
                 "Default": "wrong name",
             },
             "batch id": _batch_id(batch_id_arn),
@@ -64,7 +64,7 @@ def state_machine(
                 "Type": "Choice",
                 "Choices": [
                     {
-                        "Condition": _jsonata(
+                        "Condition": jsonata(
                             "$type($states.input.batch_id) = 'number'"
                             " ? $states.input.batch_id >= 0 and $floor($states.input.batch_id) = $states.input.batch_id"
                             " : false"
@@ -89,16 +89,11 @@ def _batch_id(function_arn: str) -> dict[str, Any]:
         "Type": "Task",
         "Resource": INVOKE,
         "TimeoutSeconds": 60,
-        "Arguments": {"FunctionName": function_arn, "Payload": {"key": _jsonata(KEY)}},
-        "Output": _jsonata("$states.result.Payload"),
+        "Arguments": {"FunctionName": function_arn, "Payload": {"key": jsonata(KEY)}},
+        "Output": jsonata("$states.result.Payload"),
         "Retry": [
             {
-                "ErrorEquals": [
-                    "Lambda.ServiceException",
-                    "Lambda.AWSLambdaException",
-                    "Lambda.SdkClientException",
-                    "Lambda.TooManyRequestsException",
-                ],
+                "ErrorEquals": list(LAMBDA_ERRORS),
                 "IntervalSeconds": 2,
                 "MaxAttempts": 6,
                 "BackoffRate": 2.0,
@@ -107,7 +102,7 @@ def _batch_id(function_arn: str) -> dict[str, Any]:
         "Catch": [
             {
                 "ErrorEquals": ["States.ALL"],
-                "Output": {"error": _jsonata(f"$name & ': the function failed: ' & {error}")},
+                "Output": {"error": jsonata(f"$name & ': the function failed: ' & {error}")},
                 "Next": "no batch id",
             }
         ],
@@ -121,7 +116,7 @@ def _job(project: str, bucket: str, image: str, job_role_arn: str, tags: Mapping
     source = f"'s3://' & $states.context.Execution.Input.bucket.name & '/' & {KEY}"
     size = "$states.context.Execution.Input.object.size"
     # A name can never be used twice: a retry whose first attempt did make a job would fail for that alone.
-    retry = "($states.context.State.RetryCount > 0 ? '-' & $string($states.context.State.RetryCount) : '')"
+    attempt = "($states.context.State.RetryCount > 0 ? '-' & $string($states.context.State.RetryCount) : '')"
     cause = "$states.errorOutput.Cause"
     other = f"$states.errorOutput.Error & ': ' & {cause}"
     # A job that failed is described as JSON, with what the script itself had to say.
@@ -131,33 +126,33 @@ def _job(project: str, bucket: str, image: str, job_role_arn: str, tags: Mapping
         "Resource": RESOURCE,
         "TimeoutSeconds": TASK_SECONDS,
         "Arguments": {
-            "ProcessingJobName": _jsonata(
-                f"'{project}-' & {identifier} & '-' & $states.context.Execution.Name & {retry}"
+            "ProcessingJobName": jsonata(
+                f"'{project}-' & {identifier} & '-' & $states.context.Execution.Name & {attempt}"
             ),
             "RoleArn": job_role_arn,
             "AppSpecification": {
                 "ImageUri": image,
                 "ContainerEntrypoint": ["python3", f"{ROOT}/input/code/standardize.py"],
-                "ContainerArguments": ["--file", _jsonata("$name")],
+                "ContainerArguments": ["--file", jsonata("$name")],
             },
             "ProcessingResources": {
                 "ClusterConfig": {
                     "InstanceCount": 1,
                     "InstanceType": INSTANCE_TYPE,
                     # 1 GB, unless the file is so large that what comes of it might not fit.
-                    "VolumeSizeInGB": _jsonata(f"$max([1, $ceil({size} * {OUTPUT_RATIO} / 1000000000)])"),
+                    "VolumeSizeInGB": jsonata(f"$max([1, $ceil({size} * {OUTPUT_RATIO} / 1000000000)])"),
                 }
             },
             "ProcessingInputs": [
                 _input("code", f"s3://{bucket}/{SCRIPT_KEY}", f"{ROOT}/input/code"),
-                _input("data", _jsonata(source), f"{ROOT}/input"),
+                _input("data", jsonata(source), f"{ROOT}/input"),
             ],
             "ProcessingOutputConfig": {
                 "Outputs": [
                     {
                         "OutputName": "output",
                         "S3Output": {
-                            "S3Uri": _jsonata(output),
+                            "S3Uri": jsonata(output),
                             "LocalPath": f"{ROOT}/output",
                             "S3UploadMode": "EndOfJob",
                         },
@@ -168,21 +163,21 @@ def _job(project: str, bucket: str, image: str, job_role_arn: str, tags: Mapping
             "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
         },
         "Output": {
-            "file": _jsonata("$name"),
-            "batch_id": _jsonata("$states.input.batch_id"),
-            "output": _jsonata(output),
-            "job": _jsonata("$states.result.ProcessingJobName"),
+            "file": jsonata("$name"),
+            "batch_id": jsonata("$states.input.batch_id"),
+            "output": jsonata(output),
+            "job": jsonata("$states.result.ProcessingJobName"),
         },
         "Retry": [
             # A quota of instances that other jobs are using up: they will end.
-            _retry("SageMaker.ResourceLimitExceededException", seconds=30, attempts=60, most=120),
+            retry("SageMaker.ResourceLimitExceededException", seconds=30, attempts=60, most=120),
             # Throttling.
-            _retry("SageMaker.AmazonSageMakerException", seconds=2, attempts=4, most=30),
+            retry("SageMaker.AmazonSageMakerException", seconds=2, attempts=4, most=30),
         ],
         "Catch": [
             {
                 "ErrorEquals": ["States.ALL"],
-                "Output": {"error": _jsonata(f"$substring({cause}, 0, 1) = '{{' ? {of_job} : {other}")},
+                "Output": {"error": jsonata(f"$substring({cause}, 0, 1) = '{{' ? {of_job} : {other}")},
                 "Next": "failed",
             }
         ],
@@ -195,24 +190,8 @@ def _input(name: str, uri: str, local_path: str) -> dict[str, Any]:
     return {"InputName": name, "S3Input": {**place, "S3DataDistributionType": "FullyReplicated"}}
 
 
-def _retry(*errors: str, seconds: int, attempts: int, most: int) -> dict[str, Any]:
-    """Return a Retry of these errors. Jitter spreads the calls of executions that were refused together."""
-    return {
-        "ErrorEquals": list(errors),
-        "IntervalSeconds": seconds,
-        "MaxAttempts": attempts,
-        "BackoffRate": 2.0,
-        "MaxDelaySeconds": most,
-        "JitterStrategy": "FULL",
-    }
-
-
 def _fail(error: str, cause: str) -> dict[str, Any]:
-    return {"Type": "Fail", "Error": error, "Cause": _jsonata(cause)}
-
-
-def _jsonata(expression: str) -> str:
-    return f"{{% {expression} %}}"
+    return {"Type": "Fail", "Error": error, "Cause": jsonata(cause)}
 
 
 def _first_of(*expressions: str) -> str:

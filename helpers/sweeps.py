@@ -10,13 +10,11 @@ from typing import Any
 
 from helpers import pipeline
 from helpers.planning.costs import CONCURRENCY
+from helpers.states_language import INVOKE, LAMBDA_ERRORS, MOST_AT_ONCE, READ, retry
 
 LIST = "arn:aws:states:::aws-sdk:s3:listObjectsV2"
 PUT = "arn:aws:states:::aws-sdk:s3:putObject"
 DESCRIBE = "arn:aws:states:::aws-sdk:sagemaker:describeProcessingJob"
-INVOKE = "arn:aws:states:::lambda:invoke"
-READ = "arn:aws:states:::s3:getObject"
-MOST_AT_ONCE = 40  # iterations that an inline Map runs at once, at most
 RUN_SECONDS = 24 * 3600
 LONGEST_PAUSE = 32  # seconds between two looks at a job of another run
 LATE_LOOKS = 10  # looks, 2 seconds apart, for the marker of a job that has completed
@@ -155,7 +153,7 @@ def _other_job(to: Any, failed: Mapping[str, Any]) -> dict[str, Any]:
             "Parameters": {"ProcessingJobName.$": "$.job"},
             "ResultSelector": {"status.$": "$.ProcessingJobStatus"},
             "ResultPath": "$.other",
-            "Retry": [_retry("States.TaskFailed", seconds=2, attempts=3)],
+            "Retry": [retry("States.TaskFailed", seconds=2, attempts=3)],
             **failed,
             "Next": to("other job runs?"),
         },
@@ -245,9 +243,9 @@ def _job(job: Mapping[str, Any]) -> dict[str, Any]:
         "ResultPath": "$.times",
         "Retry": [
             # A quota of instances that other jobs are using up: they will end, in an hour at the latest.
-            _retry("SageMaker.ResourceLimitExceededException", seconds=30, attempts=60, most=120),
+            retry("SageMaker.ResourceLimitExceededException", seconds=30, attempts=60, most=120),
             # Throttling.
-            _retry("SageMaker.AmazonSageMakerException", seconds=2, attempts=3),
+            retry("SageMaker.AmazonSageMakerException", seconds=2, attempts=3),
         ],
     }
 
@@ -261,7 +259,7 @@ def _look(path: str, result: str) -> dict[str, Any]:
         "Parameters": {"Bucket.$": "$.bucket", "Prefix.$": path, "MaxKeys": 1},
         "ResultSelector": {"count.$": "$.KeyCount"},
         "ResultPath": result,
-        "Retry": [_retry("States.TaskFailed", seconds=1, attempts=3)],
+        "Retry": [retry("States.TaskFailed", seconds=1, attempts=3)],
     }
 
 
@@ -283,7 +281,7 @@ def _put(key: str, body: dict[str, Any], status: str) -> dict[str, Any]:
         "TimeoutSeconds": 300,
         "Parameters": {"Bucket.$": "$.bucket", "Key.$": key, "Body": body, "ContentType": "application/json"},
         "ResultSelector": {"status": status},
-        "Retry": [_retry("States.TaskFailed", seconds=1, attempts=3)],
+        "Retry": [retry("States.TaskFailed", seconds=1, attempts=3)],
     }
 
 
@@ -291,22 +289,8 @@ def _ended(status: str) -> dict[str, Any]:
     return {"Type": "Pass", "Result": {"status": status}, "End": True}
 
 
-def _retry(*errors: str, seconds: int, attempts: int, most: int | None = None) -> dict[str, Any]:
-    """Return a Retry of these errors. Jitter spreads the calls of items that were refused together."""
-    longest = {"MaxDelaySeconds": most} if most else {}
-    return {
-        "ErrorEquals": list(errors),
-        "IntervalSeconds": seconds,
-        "MaxAttempts": attempts,
-        "BackoffRate": 2.0,
-        "JitterStrategy": "FULL",
-        **longest,
-    }
-
-
 def _ending(recorder_arn: str) -> dict[str, Any]:
     """Return the states that record the run. An execution fails when not one variant came to its metrics."""
-    passing = ["Lambda.ServiceException", "Lambda.AWSLambdaException", "Lambda.SdkClientException"]
     return {
         "record": {
             "Type": "Task",
@@ -323,7 +307,7 @@ def _ending(recorder_arn: str) -> dict[str, Any]:
                 },
             },
             "ResultSelector": {"recorded.$": "$.Payload"},
-            "Retry": [_retry(*passing, "Lambda.TooManyRequestsException", seconds=2, attempts=3)],
+            "Retry": [retry(*LAMBDA_ERRORS, seconds=2, attempts=3)],
             "Next": "any variant finished?",
         },
         "any variant finished?": {

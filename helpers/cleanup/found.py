@@ -68,6 +68,16 @@ def ignore_absent(call: Callable[[], Any]) -> None:
 
 
 @contextmanager
+def unless_ended() -> Iterator[None]:
+    """Stop a job of SageMaker unless it has ended meanwhile."""
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationException":
+            raise
+
+
+@contextmanager
 def unless_gone() -> Iterator[None]:
     """Do what follows unless its resource is gone: also one that is listed still, for AWS's lists lag behind."""
     try:

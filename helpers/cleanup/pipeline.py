@@ -9,7 +9,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from helpers import permissions, roles, storage
-from helpers.cleanup.found import Kind, Resource, as_mapping, has_tag, ignore_absent, pages, unless_gone
+from helpers.cleanup.found import Kind, Resource, as_mapping, has_tag, ignore_absent, pages, unless_ended, unless_gone
 from helpers.connection import PURPOSES, Connection
 from helpers.executions import STREAMS
 
@@ -49,12 +49,16 @@ def _find_rules(workshop: Connection) -> Iterator[Resource]:
             yield Resource("managed rule", events.describe_rule(Name=rule)["Name"])
 
 
-def _delete_rule(workshop: Connection, name: str) -> None:
+def _delete_managed_rule(workshop: Connection, name: str) -> None:
+    delete_rule(name, Force=True)  # without Force EventBridge keeps the rules that AWS made
+
+
+def delete_rule(name: str, **force: bool) -> None:
     events = boto3.client("events")
     targets = [target["Id"] for target in events.list_targets_by_rule(Rule=name)["Targets"]]
     if targets:
-        events.remove_targets(Rule=name, Ids=targets, Force=True)
-    events.delete_rule(Name=name, Force=True)  # without Force EventBridge keeps the rules that AWS made
+        events.remove_targets(Rule=name, Ids=targets, **force)
+    events.delete_rule(Name=name, **force)
 
 
 def _find_jobs(workshop: Connection) -> Iterator[Resource]:
@@ -66,11 +70,8 @@ def _find_jobs(workshop: Connection) -> Iterator[Resource]:
 
 
 def _stop_job(workshop: Connection, name: str) -> None:
-    try:
+    with unless_ended():
         boto3.client("sagemaker").stop_processing_job(ProcessingJobName=name)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ValidationException":  # it has ended meanwhile
-            raise
 
 
 def _find_functions(workshop: Connection) -> Iterator[Resource]:
@@ -196,7 +197,7 @@ REPOSITORY = Kind(
 CLONE = Kind(_find_clones, _delete_clone)
 STATE_MACHINE = Kind(_find_state_machines, _delete_state_machine)
 RUNNING_JOB = Kind(_find_jobs, _stop_job)
-MANAGED_RULE = Kind(_find_rules, _delete_rule)
+MANAGED_RULE = Kind(_find_rules, _delete_managed_rule)
 FUNCTION = Kind(
     _find_functions,
     lambda workshop, name: ignore_absent(lambda: boto3.client("lambda").delete_function(FunctionName=name)),

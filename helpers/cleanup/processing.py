@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import boto3
-from botocore.exceptions import ClientError
 
-from helpers.cleanup.found import Kind, Resource, as_mapping, has_tag, pages, unless_gone
+from helpers.cleanup.found import Kind, Resource, as_mapping, has_tag, pages, unless_ended, unless_gone
+from helpers.cleanup.pipeline import delete_rule
 from helpers.connection import Connection
 
 _PATIENCE = 600.0  # seconds for Batch to take down what it keeps on ECS
@@ -36,11 +36,7 @@ def _find_schedules(workshop: Connection) -> Iterator[Resource]:
 
 
 def _delete_schedule(workshop: Connection, name: str) -> None:
-    events = boto3.client("events")
-    targets = [target["Id"] for target in events.list_targets_by_rule(Rule=name)["Targets"]]
-    if targets:
-        events.remove_targets(Rule=name, Ids=targets)
-    events.delete_rule(Name=name)
+    delete_rule(name)
 
 
 def _find_activities(workshop: Connection) -> Iterator[Resource]:
@@ -71,11 +67,8 @@ def _find_training_jobs(workshop: Connection) -> Iterator[Resource]:
 
 
 def _stop_training_job(workshop: Connection, name: str) -> None:
-    try:
+    with unless_ended():
         boto3.client("sagemaker").stop_training_job(TrainingJobName=name)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ValidationException":  # it has ended meanwhile
-            raise
 
 
 def _find_batch(kind: str, operation: str, result: str, name: str) -> Callable[[Connection], Iterator[Resource]]:

@@ -1,12 +1,15 @@
 """A request's body and its answer, as ASGI carries them."""
 
+import asyncio
 import json
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
+from helpers.local_aws.containers.hosts import Requests
 from helpers.local_aws.ec2.service import CONTENT_TYPE as EC2_CONTENT
 from helpers.local_aws.wire import AwsError
 
@@ -15,6 +18,7 @@ MAX_BODY = 64 * 2**20  # bytes; CodeCommit's largest request (20 MB of files, ba
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 async def read_body(receive: Receive, most: int = MAX_BODY) -> bytes:
@@ -61,3 +65,45 @@ async def send_error(send: Send, error: AwsError, request: Mapping[str, str]) ->
     else:
         body, kind = json.dumps({"__type": error.code, "message": error.message}), "application/x-amz-json-1.1"
     await send_answer(send, error.status, body.encode(), error.code, kind)
+
+
+def from_threads(application: Application, loop: asyncio.AbstractEventLoop) -> Requests:
+    """Return what other threads make requests to ``application`` with, as over TCP: the answer is status and body."""
+
+    def request(method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        asked = _request(application, method, target, headers, body)
+        return asyncio.run_coroutine_threadsafe(asked, loop).result()
+
+    return request
+
+
+async def _request(
+    application: Application, method: str, target: str, headers: dict[str, str], body: bytes
+) -> tuple[int, bytes]:
+    raw_path, _, query = target.partition("?")
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": unquote(raw_path),
+        "raw_path": raw_path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [*pairs, (b"content-length", str(len(body)).encode())],
+        "client": ("127.0.0.1", 0),
+    }
+    answer: dict[str, Any] = {}
+    parts: list[bytes] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        answer.update(message)
+        parts.append(message.get("body", b""))
+
+    await application(scope, receive, send)
+    return answer["status"], parts[-1] if len(parts) == 2 else b"".join(parts)

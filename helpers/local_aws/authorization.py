@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from typing import Any
 from urllib.parse import unquote
 
-from helpers.local_aws import items
+from helpers.local_aws import items, tag_keys
 from helpers.local_aws.wire import Permission, service_model
 
 
@@ -130,8 +130,7 @@ def _tagging(request: Request, action: str, resource: str) -> list[Permission]:
     """Return what creating something with tags needs besides the permission to create it."""
     if not request.tags:
         return []
-    context: dict[str, Any] = {f"aws:RequestTag/{name}": value for name, value in request.tags.items()}
-    return [Permission(f"{request.service}:{action}", resource, {**context, "aws:TagKeys": list(request.tags)})]
+    return [Permission(f"{request.service}:{action}", resource, tag_keys.of_request(request.tags))]
 
 
 def _passing(role_arn: str, service: str) -> Permission:

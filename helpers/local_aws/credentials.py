@@ -6,7 +6,9 @@ from botocore.config import Config
 from helpers.local_aws import control
 from helpers.local_aws.control import Server
 
-NOTEBOOK_ROLE_ARN = f"arn:aws:iam::{control.ACCOUNT_ID}:role/service-role/AmazonSageMaker-ExecutionRole-workshop"
+NOTEBOOK_ROLE = "AmazonSageMaker-ExecutionRole-workshop"
+NOTEBOOK_ROLE_PATH = "/service-role/"
+NOTEBOOK_ROLE_ARN = f"arn:aws:iam::{control.ACCOUNT_ID}:role{NOTEBOOK_ROLE_PATH}{NOTEBOOK_ROLE}"
 SESSION_NAME = "SageMaker"  # what Studio names its sessions
 HOURS = 12
 

@@ -1,15 +1,12 @@
 """Requests that wait for long: over as soon as their client has left."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Application = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
+from helpers.local_aws.asgi import Application, Receive, Scope, Send
 
 
-async def until_left(application: Application, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+async def until_left(application: Application, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve a request with ``application``, which is cancelled when the client leaves before its answer."""
     complete = asyncio.Event()
 

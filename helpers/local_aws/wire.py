@@ -136,16 +136,18 @@ def dump(output: Params) -> bytes:
 @cache
 def service_model(name: str) -> ServiceModel:
     """Return botocore's model of the service ``name``, without its documentation, which is most of it."""
-    loader = Loader()
-    version = loader.determine_latest_version(name, "service-2")
+    return ServiceModel(read_model(name, Loader().determine_latest_version(name, "service-2")), name)
+
+
+def read_model(name: str, version: str) -> dict[str, Any]:
+    """Read botocore's model of a service from its file, without the documentation."""
     file = Path(Loader.BUILTIN_DATA_PATH, name, version, "service-2.json.gz")
-    model = json.loads(gzip.decompress(file.read_bytes()), object_hook=_without_documentation)
-    return ServiceModel(model, name)
+    return json.loads(gzip.decompress(file.read_bytes()), object_hook=_without_documentation)
 
 
 def _without_documentation(item: dict[str, Any]) -> dict[str, Any]:
     if isinstance(item.get("documentation"), str):
-        del item["documentation"]
+        item["documentation"] = ""  # not deleted: botocore reads that of S3's context parameters
     return item
 
 

@@ -5,26 +5,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from helpers.local_aws.batch.errors import client, executing, unsupported
-from helpers.local_aws.batch.fargate import size_of
 from helpers.local_aws.batch.resources import Record, Resources, check_name, check_tags
+from helpers.local_aws.batch.sizes import size_of
 from helpers.local_aws.wire import Params
 
 LOG_GROUP = "/aws/batch/job"
 _RESERVED = "AWS_BATCH"  # how the names of variables begin that Batch sets
 _LOG_OPTIONS = {"awslogs-group", "awslogs-region", "awslogs-stream-prefix", "awslogs-create-group"}
+_LOG_OPTIONS_REFUSED = ("awslogs-datetime-format", "awslogs-multiline-pattern")
 _PLATFORMS = ("LATEST", "1.4.0")
 _SHORTEST_TIMEOUT = 60  # seconds
 _MOST_ATTEMPTS = 10
 _MOST_CONDITIONS = 5
+_LONGEST_PATTERN = 512  # characters
 # What an embedded container does not have; a value that asks for nothing is no reason to refuse.
 _UNSUPPORTED = (
     "volumes", "mountPoints", "readonlyRootFilesystem", "ulimits", "user", "linuxParameters", "secrets",
     "enableExecuteCommand", "repositoryCredentials",
 )  # fmt: skip
 _PATTERNS = {
-    "onStatusReason": re.compile(r"[A-Za-z0-9.:\s]{0,511}[A-Za-z0-9.:\s*]?"),
-    "onReason": re.compile(r"[A-Za-z0-9.:\s]{0,511}[A-Za-z0-9.:\s*]?"),
-    "onExitCode": re.compile(r"[0-9]{0,511}[0-9*]?"),
+    "onStatusReason": re.compile(r"[A-Za-z0-9.:\s]*\*?"),
+    "onReason": re.compile(r"[A-Za-z0-9.:\s]*\*?"),
+    "onExitCode": re.compile(r"[0-9]*\*?"),
 }
 
 
@@ -42,7 +44,9 @@ def register(resources: Resources, params: Params) -> Record:
     if params.get("platformCapabilities", ["EC2"]) != ["FARGATE"]:
         raise unsupported("job definitions for EC2 resources, only those whose platformCapabilities are FARGATE")
     if "containerProperties" not in params:
-        raise executing("containerProperties must be provided for a container job definition.")
+        raise executing(
+            "ECS ContainerProperties, ecsProperties, or eksProperties is required when creating a job definition"
+        )
     container = _container(params["containerProperties"])
     if "retryStrategy" in params:
         check_retry(params["retryStrategy"])
@@ -93,14 +97,16 @@ def check_retry(strategy: Mapping[str, Any]) -> None:
         raise executing(f"RetryAttempts must be between 1 and {_MOST_ATTEMPTS}")
     conditions = strategy.get("evaluateOnExit", [])
     if len(conditions) > _MOST_CONDITIONS:
-        raise executing(f"evaluateOnExit can have at most {_MOST_CONDITIONS} conditions")
+        raise executing(f"Up to {_MOST_CONDITIONS} evaluateOnExit condition can be specified.")
     for condition in conditions:
         given = [name for name in _PATTERNS if name in condition]
         if not given:
-            raise executing("each condition of evaluateOnExit needs onStatusReason, onReason or onExitCode")
+            raise executing("EvaluateOnExit should contain at least one of onExitCode, onReason or onStatusReason")
         for name in given:
+            if len(condition[name]) > _LONGEST_PATTERN:
+                raise executing(f"Evaluate on exit condition cannot exceed {_LONGEST_PATTERN} characters.")
             if not _PATTERNS[name].fullmatch(condition[name]):
-                raise executing(f"{condition[name]:.100} is not a pattern that {name} can have")
+                raise executing("Evaluate on exit condition contains restricted characters.")
 
 
 def check_timeout(timeout: Mapping[str, Any]) -> None:
@@ -118,7 +124,9 @@ def check_command(command: Sequence[str]) -> None:
 def check_environment(variables: Sequence[Mapping[str, str]]) -> None:
     """Raise ClientException for variables without a name, or with one of Batch's own."""
     for each in variables:
-        if not each.get("name") or "value" not in each or "=" in each["name"] or "\0" in each["name"] + each["value"]:
+        if not each.get("name"):
+            raise executing("Environment variable name is required.")
+        if "value" not in each or "=" in each["name"] or "\0" in each["name"] + each["value"]:
             raise executing("each environment variable needs a name and a value.")
         if each["name"].startswith(_RESERVED):
             raise executing(f"Environment variables cannot start with {_RESERVED}.")
@@ -132,17 +140,22 @@ def _container(given: Mapping[str, Any]) -> Record:
     if "instanceType" in given:
         raise executing("instanceType is not applicable for Fargate.")
     if given.get("privileged"):
-        raise executing("privileged is not applicable for Fargate.")
+        raise executing(
+            "Fargate requires that the \u2018privileged\u2019 setting be \u2018false\u2019 at the container level."
+        )
     for name in _UNSUPPORTED:
         if given.get(name):
             raise unsupported(f"containerProperties that have {name}")
     if not given.get("image") or len(given["image"]) > 255:
         raise executing("Container properties image must be 1 to 255 characters.")
     if not given.get("executionRoleArn"):
-        raise executing("executionRoleArn is required for Fargate.")
+        raise executing("executionRoleArn is required for Fargate jobs.")
     for name in ("executionRoleArn", "jobRoleArn"):
         if name in given and not re.fullmatch(r"arn:aws:iam::\d{12}:role/[\w+=,.@/-]+", given[name]):
             raise executing(f"{name} {given[name]:.200} is not the ARN of a role.")
+    asked = [each["type"] for each in given.get("resourceRequirements", [])]
+    if len(set(asked)) < len(asked):
+        raise executing("Cannot provide duplicates in resourceRequirements.")
     size_of(given.get("resourceRequirements", []))
     check_command(given.get("command", []))
     check_environment(given.get("environment", []))
@@ -157,15 +170,18 @@ def _container(given: Mapping[str, Any]) -> Record:
 def _check_logs(logs: Mapping[str, Any] | None) -> None:
     if logs is None:
         return
-    if logs["logDriver"] not in ("awslogs", "splunk"):
-        raise executing(f"Log driver {logs['logDriver']} is not applicable for Fargate.")
-    if logs["logDriver"] != "awslogs":
-        raise unsupported("the logDriver splunk, only awslogs")
+    driver = logs["logDriver"]
+    if driver not in ("awslogs", "splunk", "awsfirelens"):
+        raise executing(f"Log driver for Fargate is not valid: {driver}")
+    if driver != "awslogs":
+        raise unsupported(f"the logDriver {driver}, only awslogs")
     if logs.get("secretOptions"):
         raise unsupported("logConfiguration that has secretOptions")
     options = logs.get("options", {})
     for name in sorted(options.keys() - _LOG_OPTIONS):
-        raise unsupported(f"the option {name:.100} of awslogs")
+        if name not in _LOG_OPTIONS_REFUSED:
+            raise executing(f"Log driver awslogs disallows options: {name:.100}")
+        raise unsupported(f"the option {name} of awslogs")
     if options.get("awslogs-create-group", "true") not in ("true", "false"):
         raise executing("the option awslogs-create-group is true or false.")
 
@@ -179,7 +195,7 @@ def _check_platform(given: Mapping[str, Any]) -> None:
         raise executing("assignPublicIp is ENABLED or DISABLED.")
     storage = given.get("ephemeralStorage")
     if storage and not 21 <= storage["sizeInGiB"] <= 200:
-        raise executing("ephemeralStorage sizeInGiB must be between 21 and 200.")
+        raise executing("Ephemeral storage for Fargate tasks can be only between range 21 GiB to 200 GiB")
     runtime = given.get("runtimePlatform", {})
     if runtime.get("operatingSystemFamily", "LINUX") != "LINUX":
         raise unsupported(f"the operatingSystemFamily {runtime['operatingSystemFamily']:.50}, only LINUX")

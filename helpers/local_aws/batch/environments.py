@@ -18,6 +18,7 @@ _COMPUTE = ("type", "maxvCpus", "subnets", "securityGroupIds")
 _CHANGING = ("CREATING", "UPDATING", "DELETING")
 _MOST_ENVIRONMENTS = 3  # of a queue
 _MOST_SUBNETS = 16
+_MOST_GROUPS = 5
 
 
 def create_environment(resources: Resources, params: Params, linked_role: str) -> Record:
@@ -33,7 +34,7 @@ def create_environment(resources: Resources, params: Params, linked_role: str) -
     if "computeResources" not in params:
         raise executing("computeResources must be provided for a MANAGED compute environment.")
     if params.get("state", "ENABLED") != "ENABLED":
-        raise executing("A compute environment must be created in the ENABLED state.")
+        raise executing("Compute Environment must be created in ENABLED state.")
     compute = _compute(params["computeResources"])
     tags = check_tags(params.get("tags", {}))
     if name in resources.environments:
@@ -208,9 +209,11 @@ def _compute(given: Mapping[str, Any]) -> Record:
     if not given.get("subnets"):
         raise executing("Resource subnets are required.")
     if len(given["subnets"]) > _MOST_SUBNETS:
-        raise executing(f"Fargate compute resources can contain up to {_MOST_SUBNETS} subnets.")
+        raise executing(f"Fargate supports a maximum of {_MOST_SUBNETS} subnets.")
     if not given.get("securityGroupIds"):
-        raise executing("Resource securityGroupIds are required.")
+        raise executing("Security group ids are required.")
+    if len(given["securityGroupIds"]) > _MOST_GROUPS:
+        raise executing(f"Fargate supports a maximum of {_MOST_GROUPS} security groups.")
     if given["maxvCpus"] < 1:
         raise executing("Resource maxvCpus must be greater than 0.")
     return {name: given[name] for name in _COMPUTE}
@@ -226,18 +229,20 @@ def _refuse_not_fargate(given: Mapping[str, Any]) -> None:
 
 
 def _order(resources: Resources, given: list[dict[str, Any]]) -> list[Record]:
-    if not 1 <= len(given) <= _MOST_ENVIRONMENTS:
-        raise executing(f"computeEnvironmentOrder must have 1 to {_MOST_ENVIRONMENTS} compute environments.")
+    if not given:
+        raise executing("computeEnvironmentOrder must have a compute environment.")
+    if len(given) > _MOST_ENVIRONMENTS:
+        raise executing(f"Only {_MOST_ENVIRONMENTS} environments are allowed in job queue request.")
     if len({each["order"] for each in given}) < len(given):
-        raise executing("the order of each compute environment must be unique.")
+        raise executing("Duplicate ComputeEnvironment order values.")
     found = []
     for each in sorted(given, key=lambda entry: entry["order"]):
-        record = existing_environment(resources, each["computeEnvironment"])
-        if record["status"] != "VALID":
-            raise executing(f"CE {record['computeEnvironmentArn']} is in {record['status']} state, it must be VALID.")
+        record = resources.environment(each["computeEnvironment"])
+        if record is None or record["status"] != "VALID":
+            raise executing("Compute Environments must be created and valid before attaching them to a job queue")
         found.append({"order": each["order"], "computeEnvironment": record["computeEnvironmentArn"]})
     if len({each["computeEnvironment"] for each in found}) < len(found):
-        raise executing("a compute environment is named twice in computeEnvironmentOrder.")
+        raise executing("Duplicate ComputeEnvironments within order list.")
     return found
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from helpers.local_aws.batch.around import Around
 from helpers.local_aws.batch.attempts import Outcome, not_started
 from helpers.local_aws.batch.definitions import LOG_GROUP
-from helpers.local_aws.batch.fargate import size_of
 from helpers.local_aws.batch.jobs import CannotStart
 from helpers.local_aws.batch.records import Job
+from helpers.local_aws.batch.sizes import size_of
 from helpers.local_aws.containers import Container, Image, Log
 from helpers.local_aws.ecr import CannotPull, pull
 from helpers.local_aws.wire import AwsError, Site
@@ -56,10 +56,10 @@ def run_id(task: str) -> str:
 
 
 def substituted(order: Mapping[str, Any]) -> list[str]:
-    """Return a command with each ``Ref::name`` replaced by its parameter; one without a parameter stays as it is."""
+    """Return a command with each ``Ref::name`` replaced by its parameter, which SubmitJob has looked for."""
     parameters = order["parameters"]
     return [
-        parameters.get(word.removeprefix("Ref::"), word) if word.startswith("Ref::") else word
+        parameters[word.removeprefix("Ref::")] if word.startswith("Ref::") else word
         for word in order["container"]["command"]
     ]
 

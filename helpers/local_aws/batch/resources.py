@@ -12,6 +12,11 @@ from helpers.local_aws.wire import Site
 
 Record = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+# As far as it is known how Batch says it.
+_SAID_OF_NAMES = {
+    "jobName": "Job name should match valid pattern",
+    "jobQueueName": "Job Queue name should match a valid pattern.",
+}
 MOST_TAGS = 50
 
 
@@ -78,10 +83,11 @@ class Resources:
 def check_name(member: str, name: str) -> None:
     """Raise ClientException unless Batch takes ``name``."""
     if not _NAME.fullmatch(name):
-        raise executing(
+        documented = (
             f"{member} can be up to 128 letters long. It can contain uppercase and lowercase letters, "
             "numbers, hyphens (-), and underscores (_)."
         )
+        raise executing(_SAID_OF_NAMES.get(member, documented))
 
 
 def check_tags(tags: dict[str, str]) -> dict[str, str]:

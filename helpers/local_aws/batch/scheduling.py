@@ -4,9 +4,9 @@ import heapq
 from collections.abc import Iterator
 from fractions import Fraction
 
-from helpers.local_aws.batch.fargate import size_of
 from helpers.local_aws.batch.records import Job
 from helpers.local_aws.batch.resources import Record, Resources
+from helpers.local_aws.batch.sizes import size_of
 
 TOO_LARGE = (
     "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE - All compute environments have a maxVcpu setting "

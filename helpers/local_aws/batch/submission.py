@@ -7,9 +7,9 @@ from typing import Any
 from helpers.local_aws.batch import definitions
 from helpers.local_aws.batch.environments import existing_queue
 from helpers.local_aws.batch.errors import client, executing, unsupported
-from helpers.local_aws.batch.fargate import size_of
 from helpers.local_aws.batch.records import Job, now
 from helpers.local_aws.batch.resources import Resources, check_name, check_tags
+from helpers.local_aws.batch.sizes import size_of
 from helpers.local_aws.wire import Params
 
 _MOST_DEPENDENCIES = 20
@@ -42,6 +42,7 @@ def job_of(resources: Resources, find: Callable[[str], Job | None], params: Para
         "overrides": overrides,
         "arraySize": size,
     }
+    _check_references(order)
     return Job(
         job_id=str(uuid.uuid4()), number=0, name=name, queue=queue["jobQueueArn"],
         definition=definition["jobDefinitionArn"], order=order, created=now(), tags=check_tags(params.get("tags", {})),
@@ -72,12 +73,24 @@ def overridden(container: Mapping[str, Any], overrides: Mapping[str, Any]) -> di
 
 def _refuse(params: Params) -> None:
     if params.get("shareIdentifier") or "schedulingPriorityOverride" in params:
-        raise executing("the job queue has no fair-share scheduling policy: shareIdentifier is not applicable.")
+        # "onlybe" is how AWS writes it.
+        raise client(
+            "Job with shareIdentifier or schedulingPriority can onlybe submitted to job queue with fair share "
+            "scheduling policy."
+        )
     for name in ("nodeOverrides", "eksPropertiesOverride", "ecsPropertiesOverride"):
         if params.get(name):
             raise unsupported(f"SubmitJob's {name}")
     if (params.get("consumableResourcePropertiesOverride") or {}).get("consumableResourceList"):
         raise unsupported("SubmitJob's consumableResourcePropertiesOverride")
+
+
+def _check_references(order: Mapping[str, Any]) -> None:
+    """Raise ClientException for a ``Ref::name`` in the command that no parameter has a value for."""
+    for word in order["container"]["command"]:
+        name = word.removeprefix("Ref::")
+        if name != word and name not in order["parameters"]:
+            raise client(f"Unable to substitute value. No parameter found for reference {name:.100}")
 
 
 def _size(params: Params) -> int:

@@ -57,8 +57,7 @@ class Deployment:
     def apply(self, target: Target) -> bool:
         """Make the resources what ``target`` says. Returns whether that succeeded; raises Interrupted."""
         needs = target.needs
-        scope = targets.scope(self._around, target, lambda name: self._reference(name, needs),
-                              lambda name, attribute: self._attribute(name, attribute, needs))  # fmt: skip
+        scope = self._scope(target, needs)
 
         def converge(logical: str) -> bool:
             return self._converge(logical, target, scope, sorted(needs[logical]))
@@ -74,10 +73,7 @@ class Deployment:
 
     def outputs(self, target: Target) -> list[Data]:
         """Return the stack's outputs. Raises AwsError."""
-        needs = target.needs
-        scope = targets.scope(self._around, target, lambda name: self._reference(name, needs),
-                              lambda name, attribute: self._attribute(name, attribute, needs))  # fmt: skip
-        found = []
+        scope, found = self._scope(target, target.needs), []
         for name, output in target.template.outputs.items():
             if not target.holds.get(output.get("Condition", ""), True):
                 continue
@@ -100,8 +96,7 @@ class Deployment:
                 self._stack.tell(logical, entry["physical"], entry["type"], "DELETE_SKIPPED")
             else:
                 self._stack.tell(logical, entry["physical"], entry["type"], "DELETE_IN_PROGRESS")
-                reason = self._attempt(lambda call, entry=entry: _kind(entry).delete(  # type: ignore[misc]
-                    call, entry["physical"], entry["properties"]), self._calls())  # fmt: skip
+                reason = self._remove(entry)
                 status = "DELETE_FAILED" if reason else "DELETE_COMPLETE"
                 self._stack.tell(logical, entry["physical"], entry["type"], status, reason)
             if current is not None and current["physical"] == entry["physical"]:
@@ -166,18 +161,18 @@ class Deployment:
             if new:
                 self._stack.resource(new, "CREATE_IN_PROGRESS", "Resource creation Initiated", physical=physical)
 
-        site = self._around.site
-        return Calls(self._client, region=site.region, account_id=site.account_id, pause=self._pause, noted=noted)
+        return Calls(self._client, self._around.site, pause=self._pause, noted=noted)
 
-    def _reference(self, logical: str, needs: Mapping[str, Any]) -> str:
-        if logical not in needs:
-            raise unresolved(logical)
-        return self._stack.resources[logical]["physical"]
+    def _scope(self, target: Target, needs: Mapping[str, Any]) -> intrinsics.Scope:
+        """Return what the functions of the target's template speak of."""
 
-    def _attribute(self, logical: str, name: str, needs: Mapping[str, Any]) -> str:
-        if logical not in needs:
-            raise unresolved(logical)
-        return self._stack.resources[logical]["attributes"][name]
+        def resource(logical: str) -> Data:
+            if logical not in needs:
+                raise unresolved(logical)
+            return self._stack.resources[logical]
+
+        return targets.scope(self._around, target, lambda logical: resource(logical)["physical"],
+                             lambda logical, name: resource(logical)["attributes"][name])  # fmt: skip
 
     def _converge(self, logical: str, target: Target, scope: intrinsics.Scope, needs: list[str]) -> bool:
         resource = target.template.resources[logical]
@@ -215,12 +210,8 @@ class Deployment:
     def _clear(self, logical: str) -> None:
         """Delete what an operation before this one left of a resource that it failed to make. Raises Failed."""
         entry = self._stack.resources.get(logical)
-        if entry is not None and entry["physical"]:
-            reason = self._attempt(
-                lambda call: _kind(entry).delete(call, entry["physical"], entry["properties"]), self._calls()
-            )
-            if reason:
-                raise Failed(reason)
+        if entry is not None and (reason := self._remove(entry)):
+            raise Failed(reason)
 
     def _create(
         self, logical: str, kind: ResourceType, wanted: Mapping[str, Any], about: Data, before: Data | None
@@ -304,18 +295,20 @@ class Deployment:
             self._stack.forget(logical)
             return True
         self._stack.resource(logical, "DELETE_IN_PROGRESS")
-        reason = ""
-        if entry["physical"]:
-            reason = self._attempt(
-                lambda call: _kind(entry).delete(call, entry["physical"], entry["properties"]), self._calls()
-            )
-        if reason:
+        if reason := self._remove(entry):
             self.failures[logical] = "delete"
             self._stack.resource(logical, "DELETE_FAILED", reason)
             return False
         self._stack.resource(logical, "DELETE_COMPLETE")
         self._stack.forget(logical)
         return True
+
+    def _remove(self, entry: Data) -> str:
+        """Delete what exists of one resource. Returns "", or why that failed."""
+        physical, properties = entry["physical"], entry["properties"]
+        if not physical:
+            return ""
+        return self._attempt(lambda call: _kind(entry).delete(call, physical, properties), self._calls())
 
     def _attempt(self, work: Callable[[Calls], Any], call: Calls) -> str:
         """Do something to one resource. Returns "", or why it failed."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from helpers.local_aws import tag_keys
 from helpers.local_aws.cloudformation.records import Stack
 from helpers.local_aws.wire import Params, Permission, Site
 
@@ -35,6 +36,4 @@ def _context(params: Params) -> dict[str, Any]:
     found: dict[str, Any] = {
         f"cloudformation:{key}": params[member] for key, member in members.items() if params.get(member)
     }
-    tags = {tag["Key"]: tag["Value"] for tag in params.get("Tags", [])}
-    found |= {f"aws:RequestTag/{key}": value for key, value in tags.items()}
-    return found | ({"aws:TagKeys": sorted(tags)} if tags else {})
+    return found | tag_keys.of_request({tag["Key"]: tag["Value"] for tag in params.get("Tags", [])})

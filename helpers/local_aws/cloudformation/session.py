@@ -3,11 +3,8 @@
 import contextlib
 import ctypes
 import gc
-import gzip
-import json
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -19,7 +16,7 @@ from botocore.loaders import Loader
 from helpers.local_aws.cloudformation.errors import invalid
 from helpers.local_aws.cloudformation.parameters import Lookups
 from helpers.local_aws.cloudformation.template import URL_LIMIT
-from helpers.local_aws.wire import AwsError, Site
+from helpers.local_aws.wire import AwsError, Site, read_model
 
 _CONFIG = Config(retries={"max_attempts": 1}, proxies={}, s3={"addressing_style": "path"}, max_pool_connections=8)
 _STORE_NAMES = 10  # the most that one GetParameters takes
@@ -31,15 +28,7 @@ class _Loader(Loader):
     def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
         if type_name != "service-2":
             return super().load_service_model(service_name, type_name, api_version)
-        version = api_version or self.determine_latest_version(service_name, type_name)
-        file = Path(self.BUILTIN_DATA_PATH, service_name, version, "service-2.json.gz")
-        return json.loads(gzip.decompress(file.read_bytes()), object_hook=_undocumented)
-
-
-def _undocumented(item: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(item.get("documentation"), str):
-        item["documentation"] = ""
-    return item
+        return read_model(service_name, api_version or self.determine_latest_version(service_name, type_name))
 
 
 class Session:

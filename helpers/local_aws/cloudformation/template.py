@@ -15,6 +15,7 @@ URL_LIMIT = 1_000_000  # bytes of an object that TemplateURL names
 _SECTIONS = {"AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Mappings", "Conditions", "Resources",
              "Outputs"}  # fmt: skip
 _UNSUPPORTED_SECTIONS = {"Transform", "Rules", "Hooks", "Globals"}
+_DEEPEST = 100  # levels
 _MOST = {"Resources": 500, "Parameters": 200, "Outputs": 200, "Mappings": 200}
 _SHORT = ("Base64", "FindInMap", "GetAZs", "If", "Equals", "And", "Or", "Not", "ImportValue", "Join", "Select", "Split",
           "Sub", "Cidr", "Transform", "Length", "ToJsonString")  # fmt: skip
@@ -61,11 +62,19 @@ class Template:
 class _Loader(yaml.SafeLoader):
     """YAML as CloudFormation takes it: its short tags, no aliases, no repeated keys, dates as text."""
 
+    _depth = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark
             raise yaml.YAMLError(f"aliases are not supported (line {mark.line + 1})")
-        return super().compose_node(parent, index)
+        self._depth += 1
+        if self._depth > _DEEPEST:  # the deeper it is, the longer PyYAML takes for each further bracket
+            raise RecursionError
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()

@@ -2,12 +2,12 @@
 
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from dulwich.objects import Blob, ObjectID
 from dulwich.refs import Ref
 
-from helpers.local_aws.codecommit import comments, rules, triggers
+from helpers.local_aws.codecommit import comments, permissions, rules, triggers
 from helpers.local_aws.codecommit.commits import NO_COMMIT, Edit, Made, RefChange, Signature, make_commit, move
 from helpers.local_aws.codecommit.objects import (
     branch_ref,
@@ -27,8 +27,6 @@ from helpers.local_aws.codecommit.rules import error
 from helpers.local_aws.codecommit.store import Repository, Store
 from helpers.local_aws.wire import AwsError, Caller, Params, Permission, Service, Site
 
-# Operations whose policies may look at the branch (codecommit:References).
-_BRANCH_OPERATIONS = ("CreateBranch", "CreateCommit", "DeleteBranch", "DeleteFile", "PutFile")
 _PAGE = 100
 
 
@@ -50,27 +48,7 @@ class CodeCommit(Service):
 
     def permissions(self, operation: str, params: Params) -> Sequence[Permission]:
         """Return the operation's own action on the repository's ARN, with the documented condition keys."""
-        action = f"codecommit:{operation}"
-        if operation == "ListRepositories":
-            return [Permission(action)]
-        repository = self._subject(operation, params)
-        context: dict[str, Any] = {}
-        if repository:
-            context |= {f"aws:ResourceTag/{key}": value for key, value in repository.record["tags"].items()}
-        if operation in ("CreateRepository", "TagResource"):
-            context |= {f"aws:RequestTag/{key}": value for key, value in params.get("tags", {}).items()}
-            context["aws:TagKeys"] = list(params.get("tags", {}))
-        if operation == "UntagResource":
-            context["aws:TagKeys"] = list(params["tagKeys"])
-        if operation in _BRANCH_OPERATIONS:
-            context["codecommit:References"] = f"refs/heads/{params['branchName']}"
-        arn = params.get("resourceArn") or self._arn(
-            repository.name if repository else params.get("repositoryName", "*")
-        )
-        needed = [Permission(action, arn, context)]
-        if operation == "CreateRepository" and params.get("tags"):
-            needed.append(Permission("codecommit:TagResource", arn, context))
-        return needed
+        return permissions.needed(self.site, self.store, operation, params)
 
     def call(self, operation: str, params: Params, caller: Caller) -> Params:
         """Run an operation. JSON can carry half a surrogate pair, which git's UTF-8 cannot: that is refused."""
@@ -99,15 +77,6 @@ class CodeCommit(Service):
 
     def _arn(self, name: str) -> str:
         return self.site.arn("codecommit", name)
-
-    def _subject(self, operation: str, params: Params) -> Repository | None:
-        """Return the repository that the call is about, where it exists."""
-        if "resourceArn" in params:
-            return self.store.find(params["resourceArn"].rpartition(":")[2])
-        if operation in ("GetComment", "PostCommentReply"):
-            found = comments.find(self.store.all(), params.get("commentId") or params["inReplyTo"])
-            return found[0] if found else None
-        return self.store.find(params.get("repositoryName", ""))
 
     def _repository(self, params: Params) -> Repository:
         if "repositoryName" not in params:

@@ -128,9 +128,7 @@ class Permissions:
 
     def _about(self, resource_id: str) -> Context:
         """Return the condition keys of a resource that exists: its tags, and some of its properties."""
-        context = self._region()
-        for key, value in self._store.tags_of(resource_id).items():
-            context |= {f"aws:ResourceTag/{key}": value, f"ec2:ResourceTag/{key}": value}
+        context = self._region() | tag_keys.of_resource(self._store.tags_of(resource_id), "ec2")
         network = self._store.network
         if resource_id in self._store.instances:
             return context | self._instance(self._store.instances[resource_id])

@@ -151,9 +151,14 @@ def require_strategy(strategy: Sequence[Mapping[str, Any]], associated: Sequence
                 "with the cluster. Associate the capacity provider with the cluster and try again."
             )
     if sum(bool(each.get("base")) for each in strategy) > 1:
-        raise invalid("A capacity provider strategy can have a base value defined for only one capacity provider.")
+        raise invalid(
+            "There are multiple capacity providers in the specified capacity provider strategy with a base value "
+            "defined"
+        )
     if strategy and len(strategy) > 1 and not any(each.get("weight") for each in strategy):
-        raise invalid("A capacity provider strategy must have at least one capacity provider with a weight above zero.")
+        raise invalid(
+            "There are no capacity providers in the capacity provider strategy with a weight value greater than zero"
+        )
 
 
 def _statistics(counts: Mapping[str, int]) -> list[dict[str, str]]:

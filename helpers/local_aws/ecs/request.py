@@ -96,12 +96,12 @@ def _container(site: Site, container: Params, task: Params) -> dict[str, Any]:
     if not names.is_name(name):
         raise client(f"Invalid container name: {name:.300}")
     if container.get("essential") is False:
-        raise client("All tasks must have at least one essential container.")
+        raise client("Task definition doesn't have any essential container")
     for member in ("cpu", "memory", "memoryReservation"):
         _require_fitting(name, member, container.get(member), int(task["cpu" if member == "cpu" else "memory"]))
     if container.get("memoryReservation", 0) > container.get("memory", container.get("memoryReservation", 0)):
         raise client(
-            f"Invalid setting for container '{name}'. The 'memory' setting must not be less than 'memoryReservation'."
+            f"Invalid setting for container '{name}'. 'memory' must be greater than or equal to 'memoryReservation'."
         )
     stop = container.get("stopTimeout", 2)
     if not 2 <= stop <= LONGEST_STOP:
@@ -117,6 +117,8 @@ def _container(site: Site, container: Params, task: Params) -> dict[str, Any]:
 
 
 def _require_fitting(name: str, member: str, value: int | None, bound: int) -> None:
+    if value is not None and value > bound and member == "cpu":
+        raise client("The sum of all container 'cpu' values cannot be greater than the task-level 'cpu' value")
     if value is not None and value > bound:
         raise client(f"The '{member}' setting for container '{name}' is greater than for the task.")
     if value is not None and (value < 0 or (member != "cpu" and value < 4)):
@@ -132,9 +134,11 @@ def require_environment(pairs: list[Params]) -> None:
 
 
 def _require_log_options(site: Site, options: dict[str, str]) -> None:
-    for name in _LOG_OPTIONS:
+    for name in ("awslogs-group", "awslogs-region"):
         if not options.get(name):
             raise client(f"Log driver awslogs requires options: {name}")
+    if not options.get("awslogs-stream-prefix"):
+        raise client("Fargate requires log configuration options to include awslogs-stream-prefix")
     for name in options:
         if name not in (*_LOG_OPTIONS, "awslogs-create-group"):
             raise unsupported("RegisterTaskDefinition", f"the log option {name}")

@@ -1,21 +1,11 @@
-"""The sizes that Fargate tasks come in."""
+"""The size of a task, as requests name it."""
 
 import re
 from decimal import Decimal
 
+from helpers.local_aws.containers import fargate
 from helpers.local_aws.ecs.errors import client
 
-_GB = 1024
-# CPU units to MiB of memory, as ECS documents them for Linux.
-_SIZES: dict[int, range | tuple[int, ...]] = {
-    256: (512, _GB, 2 * _GB),
-    512: range(_GB, 4 * _GB + 1, _GB),
-    1024: range(2 * _GB, 8 * _GB + 1, _GB),
-    2048: range(4 * _GB, 16 * _GB + 1, _GB),
-    4096: range(8 * _GB, 30 * _GB + 1, _GB),
-    8192: range(16 * _GB, 60 * _GB + 1, 4 * _GB),
-    16384: range(32 * _GB, 120 * _GB + 1, 8 * _GB),
-}
 _UNITS = re.compile(r"(\d+|\d*\.\d+)\s*([a-z]*)", re.A | re.I)
 
 
@@ -28,7 +18,7 @@ def size(cpu: str | None, memory: str | None) -> tuple[str, str]:
         if given is None:
             raise client(f"Fargate requires that '{name}' be defined at the task level.")
     units, mebibytes = _number("cpu", cpu or "", "vcpu"), _number("memory", memory or "", "gb")
-    if mebibytes not in _SIZES.get(units, ()):
+    if mebibytes not in fargate.MEMORY.get(units, ()):
         raise client(
             f"No Fargate configuration exists for given values: {units} CPU, {mebibytes} memory. "
             "See the Amazon ECS documentation for the valid values."

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from helpers.local_aws.wire import Site
+
 Properties = Mapping[str, Any]
 
 _READS = ("describe_", "get_", "head_", "list_")
@@ -33,13 +35,12 @@ class Calls:
     def __init__(
         self,
         client: Callable[[str], Any],
+        site: Site,
         *,
-        region: str,
-        account_id: str,
         pause: Callable[[float], None],
         noted: Callable[[str], None] = lambda physical: None,
     ) -> None:
-        self.region, self.account_id, self.pause, self._noted = region, account_id, pause, noted
+        self.site, self.pause, self._noted = site, pause, noted
         self.changed, self.physical = False, ""
         self._client = client
 
@@ -127,16 +128,38 @@ def pairs(wanted: Properties) -> dict[str, str]:
     return dict(tags) if isinstance(tags, dict) else {tag["Key"]: tag["Value"] for tag in tags}
 
 
-def retag(old: Properties, new: Properties) -> tuple[dict[str, str], list[str]]:
+def listed(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return tags as a list of keys and values."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def tagged(wanted: Properties, member: str = "Tags", form: Callable[[dict[str, str]], Any] = listed) -> dict[str, Any]:
+    """Return the member that gives a new resource its tags; nothing where it has none."""
+    return {member: form(pairs(wanted))} if pairs(wanted) else {}
+
+
+def tag_changes(old: Properties, new: Properties) -> tuple[dict[str, str], list[str]]:
     """Return the tags to set, and the keys to remove."""
     before, after = pairs(old), pairs(new)
     set_now = {key: value for key, value in after.items() if before.get(key) != value}
     return set_now, sorted(set(before) - set(after))
 
 
-def listed(tags: Mapping[str, str], key: str = "Key", value: str = "Value") -> list[dict[str, str]]:
-    """Return tags as a list of keys and values."""
-    return [{key: name, value: text} for name, text in tags.items()]
+def retag(
+    call: Calls,
+    old: Properties,
+    new: Properties,
+    service: str,
+    operations: tuple[str, str] = ("tag_resource", "untag_resource"),
+    *,
+    members: tuple[str, str] = ("Tags", "TagKeys"),
+    form: Callable[[dict[str, str]], Any] = listed,
+    **subject: str,
+) -> None:
+    """Set and remove the tags that differ, of what ``subject`` names. Services word these two calls differently."""
+    for operation, member, value in zip(operations, members, tag_changes(old, new), strict=True):
+        if value:
+            call(service, operation, **subject, **{member: form(value) if isinstance(value, dict) else value})
 
 
 def refuse_taken(call: Calls, kind: str, name: str, gone: Iterable[str], *request: Any, **parameters: Any) -> None:

@@ -5,8 +5,6 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from botocore.exceptions import ClientError
-
 from helpers.local_aws.cloudformation.resources.base import (
     Calls,
     Failed,
@@ -14,9 +12,9 @@ from helpers.local_aws.cloudformation.resources.base import (
     Properties,
     ResourceType,
     changed,
-    pairs,
     present,
     retag,
+    tagged,
 )
 from helpers.local_aws.cloudformation.schema import TAGS, TEXT, WHOLE, Map
 
@@ -63,9 +61,8 @@ class Function(ResourceType):
     def create(self, call: Calls, name: str, wanted: Properties) -> Made:
         """Make the function from its package and wait until it is active."""
         request = present(wanted, *_CONFIGURATION, "Architectures", "PackageType")
-        if pairs(wanted):
-            request["Tags"] = pairs(wanted)
-        made = call("lambda", "create_function", FunctionName=name, Code=_code(wanted), **request)
+        made = call("lambda", "create_function", FunctionName=name, Code=_code(wanted), **request,
+                    **tagged(wanted, form=dict))  # fmt: skip
         call.exists(name)
         self._settled(call, name)
         if "ReservedConcurrentExecutions" in wanted:
@@ -94,13 +91,7 @@ class Function(ResourceType):
                 call("lambda", "put_function_concurrency", FunctionName=physical, ReservedConcurrentExecutions=reserved)
             else:
                 call("lambda", "delete_function_concurrency", FunctionName=physical)
-        tags, removed = retag(old, new)
-        if tags or removed:
-            arn = call("lambda", "get_function", FunctionName=physical)["Configuration"]["FunctionArn"]
-            if tags:
-                call("lambda", "tag_resource", Resource=arn, Tags=tags)
-            if removed:
-                call("lambda", "untag_resource", Resource=arn, TagKeys=removed)
+        retag(call, old, new, "lambda", form=dict, Resource=call.site.arn("lambda", f"function:{physical}"))
         return {}
 
     def delete(self, call: Calls, physical: str, old: Properties) -> None:
@@ -162,11 +153,7 @@ class Permission(ResourceType):
 
     def delete(self, call: Calls, physical: str, old: Properties) -> None:
         """Take the statement away."""
-        try:
-            call("lambda", "remove_permission", FunctionName=old["FunctionName"], StatementId=physical)
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in _GONE:
-                raise
+        call.tolerant(_GONE, "lambda", "remove_permission", FunctionName=old["FunctionName"], StatementId=physical)
 
 
 TYPES = (Function(), Permission())

@@ -11,10 +11,9 @@ from helpers.local_aws.cloudformation.resources.base import (
     Properties,
     ResourceType,
     changed,
-    listed,
-    pairs,
     refuse_taken,
     retag,
+    tagged,
 )
 from helpers.local_aws.cloudformation.schema import ANY, FLAG, POLICY, TAGS, TEXT, WHOLE, text
 
@@ -38,10 +37,10 @@ class Topic(ResourceType):
 
     def create(self, call: Calls, name: str, wanted: Properties) -> Made:
         """Make the topic and its subscriptions; the physical id is its ARN."""
-        arn = f"arn:aws:sns:{call.region}:{call.account_id}:{name}"
+        arn = call.site.arn("sns", name)
         if "TopicName" in wanted:
             refuse_taken(call, self.type, arn, _NO_TOPIC, "sns", "get_topic_attributes", TopicArn=arn)
-        request: dict[str, Any] = {"Tags": listed(pairs(wanted))} if pairs(wanted) else {}
+        request = tagged(wanted)
         if "DisplayName" in wanted:
             request["Attributes"] = {"DisplayName": wanted["DisplayName"]}
         arn = call("sns", "create_topic", Name=name, **request)["TopicArn"]
@@ -55,11 +54,7 @@ class Topic(ResourceType):
             call("sns", "set_topic_attributes", TopicArn=physical, AttributeName="DisplayName",
                  AttributeValue=new.get("DisplayName", ""))  # fmt: skip
         self._subscriptions(call, physical, old, new)
-        tags, removed = retag(old, new)
-        if tags:
-            call("sns", "tag_resource", ResourceArn=physical, Tags=listed(tags))
-        if removed:
-            call("sns", "untag_resource", ResourceArn=physical, TagKeys=removed)
+        retag(call, old, new, "sns", ResourceArn=physical)
         return {}
 
     def delete(self, call: Calls, physical: str, old: Properties) -> None:
@@ -117,7 +112,7 @@ class TopicPolicy(ResourceType):
                 "Principal": {"AWS": "*"},
                 "Action": [f"SNS:{action}" for action in actions],
                 "Resource": topic,
-                "Condition": {"StringEquals": {"AWS:SourceOwner": call.account_id}},
+                "Condition": {"StringEquals": {"AWS:SourceOwner": call.site.account_id}},
             }
             policy = {"Version": "2008-10-17", "Id": "__default_policy_ID", "Statement": [statement]}
             call.tolerant(_NO_TOPIC, "sns", "set_topic_attributes", TopicArn=topic, AttributeName="Policy",
@@ -213,8 +208,8 @@ class Queue(ResourceType):
         """Make the queue; the physical id is its URL."""
         if "QueueName" in wanted:
             refuse_taken(call, self.type, name, _NO_QUEUE, "sqs", "get_queue_url", QueueName=name)
-        request = {"tags": pairs(wanted)} if pairs(wanted) else {}
-        url = call("sqs", "create_queue", QueueName=name, Attributes=_queue(wanted), **request)["QueueUrl"]
+        tags = tagged(wanted, "tags", dict)
+        url = call("sqs", "create_queue", QueueName=name, Attributes=_queue(wanted), **tags)["QueueUrl"]
         call.exists(url)
         arn = call("sqs", "get_queue_attributes", QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         return Made(url, {"Arn": arn, "QueueName": name, "QueueUrl": url})
@@ -225,11 +220,7 @@ class Queue(ResourceType):
         wanted = {name: after.get(name, _QUEUE[name]) for name in _QUEUE if before.get(name) != after.get(name)}
         if wanted:
             call("sqs", "set_queue_attributes", QueueUrl=physical, Attributes=wanted)
-        tags, removed = retag(old, new)
-        if tags:
-            call("sqs", "tag_queue", QueueUrl=physical, Tags=tags)
-        if removed:
-            call("sqs", "untag_queue", QueueUrl=physical, TagKeys=removed)
+        retag(call, old, new, "sqs", ("tag_queue", "untag_queue"), form=dict, QueueUrl=physical)
         return {}
 
     def delete(self, call: Calls, physical: str, old: Properties) -> None:

@@ -10,7 +10,7 @@ from helpers.local_aws.cloudformation.resources.base import (
     ResourceType,
     listed,
     pairs,
-    retag,
+    tag_changes,
 )
 from helpers.local_aws.cloudformation.schema import TAGS, TEXT, WHOLE
 
@@ -53,7 +53,7 @@ class SecurityGroup(ResourceType):
     def update(self, call: Calls, physical: str, old: Properties, new: Properties) -> Mapping[str, str]:
         """Change rules and tags."""
         self._rules(call, physical, old, new)
-        tags, removed = retag(old, new)
+        tags, removed = tag_changes(old, new)
         if tags:
             call("ec2", "create_tags", Resources=[physical], Tags=listed(tags))
         if removed:

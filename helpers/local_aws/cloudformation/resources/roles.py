@@ -9,10 +9,9 @@ from helpers.local_aws.cloudformation.resources.base import (
     Properties,
     ResourceType,
     changed,
-    listed,
-    pairs,
     present,
     retag,
+    tagged,
 )
 from helpers.local_aws.cloudformation.schema import POLICY, TAGS, TEXT, WHOLE, text
 
@@ -40,9 +39,7 @@ class Role(ResourceType):
 
     def create(self, call: Calls, name: str, wanted: Properties) -> Made:
         """Make the role, then attach and write its policies."""
-        request = present(wanted, "Path", "Description", "MaxSessionDuration")
-        if pairs(wanted):
-            request["Tags"] = listed(pairs(wanted))
+        request = present(wanted, "Path", "Description", "MaxSessionDuration") | tagged(wanted)
         trust = text(wanted["AssumeRolePolicyDocument"])
         role = call("iam", "create_role", RoleName=name, AssumeRolePolicyDocument=trust, **request)["Role"]
         call.exists(name)
@@ -58,11 +55,7 @@ class Role(ResourceType):
             call("iam", "update_role", RoleName=physical, Description=new.get("Description", ""),
                  MaxSessionDuration=new.get("MaxSessionDuration", 3600))  # fmt: skip
         self._policies(call, physical, old, new)
-        tags, removed = retag(old, new)
-        if tags:
-            call("iam", "tag_role", RoleName=physical, Tags=listed(tags))
-        if removed:
-            call("iam", "untag_role", RoleName=physical, TagKeys=removed)
+        retag(call, old, new, "iam", ("tag_role", "untag_role"), RoleName=physical)
         return {}
 
     def delete(self, call: Calls, physical: str, old: Properties) -> None:

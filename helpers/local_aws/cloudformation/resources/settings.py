@@ -9,15 +9,15 @@ from helpers.local_aws.cloudformation.resources.base import (
     Properties,
     ResourceType,
     changed,
-    listed,
-    pairs,
     present,
     retag,
+    tagged,
 )
 from helpers.local_aws.cloudformation.schema import TAGS, TEXT, WHOLE, Map
 
 _NO_GROUP = ("ResourceNotFoundException",)
 _NO_PARAMETER = ("ParameterNotFound",)
+_SETTINGS = ("Type", "Value", "Description", "AllowedPattern", "Tier")
 
 
 class LogGroup(ResourceType):
@@ -31,20 +31,16 @@ class LogGroup(ResourceType):
 
     def create(self, call: Calls, name: str, wanted: Properties) -> Made:
         """Make the log group and say how long events are kept."""
-        tagged = {"tags": pairs(wanted)} if pairs(wanted) else {}
-        call("logs", "create_log_group", logGroupName=name, **tagged)
+        call("logs", "create_log_group", logGroupName=name, **tagged(wanted, "tags", dict))
         call.exists(name)
         self._retention(call, name, {}, wanted)
-        return Made(name, {"Arn": _log_arn(call, name) + ":*"})
+        return Made(name, {"Arn": call.site.arn("logs", f"log-group:{name}:*")})
 
     def update(self, call: Calls, physical: str, old: Properties, new: Properties) -> Mapping[str, str]:
         """Change how long events are kept, and the tags."""
         self._retention(call, physical, old, new)
-        tags, removed = retag(old, new)
-        if tags:
-            call("logs", "tag_resource", resourceArn=_log_arn(call, physical), tags=tags)
-        if removed:
-            call("logs", "untag_resource", resourceArn=_log_arn(call, physical), tagKeys=removed)
+        retag(call, old, new, "logs", members=("tags", "tagKeys"), form=dict,
+              resourceArn=call.site.arn("logs", f"log-group:{physical}"))  # fmt: skip
         return {}
 
     def delete(self, call: Calls, physical: str, old: Properties) -> None:
@@ -58,10 +54,6 @@ class LogGroup(ResourceType):
             call("logs", "put_retention_policy", logGroupName=name, retentionInDays=new["RetentionInDays"])
         else:
             call("logs", "delete_retention_policy", logGroupName=name)
-
-
-def _log_arn(call: Calls, name: str) -> str:
-    return f"arn:aws:logs:{call.region}:{call.account_id}:log-group:{name}"
 
 
 class Parameter(ResourceType):
@@ -84,23 +76,16 @@ class Parameter(ResourceType):
 
     def create(self, call: Calls, name: str, wanted: Properties) -> Made:
         """Put the parameter, which must be new."""
-        request = present(wanted, "Type", "Value", "Description", "AllowedPattern", "Tier")
-        if pairs(wanted):
-            request["Tags"] = listed(pairs(wanted))
-        call("ssm", "put_parameter", Name=name, **request)
+        call("ssm", "put_parameter", Name=name, **present(wanted, *_SETTINGS), **tagged(wanted))
         call.exists(name)
         return Made(name, {"Type": wanted["Type"], "Value": wanted["Value"]})
 
     def update(self, call: Calls, physical: str, old: Properties, new: Properties) -> Mapping[str, str]:
         """Write a new version, and change the tags."""
-        names = ("Type", "Value", "Description", "AllowedPattern", "Tier")
-        if changed(old, new, *names):
-            call("ssm", "put_parameter", Name=physical, Overwrite=True, **present(new, *names))
-        tags, removed = retag(old, new)
-        if tags:
-            call("ssm", "add_tags_to_resource", ResourceType="Parameter", ResourceId=physical, Tags=listed(tags))
-        if removed:
-            call("ssm", "remove_tags_from_resource", ResourceType="Parameter", ResourceId=physical, TagKeys=removed)
+        if changed(old, new, *_SETTINGS):
+            call("ssm", "put_parameter", Name=physical, Overwrite=True, **present(new, *_SETTINGS))
+        retag(call, old, new, "ssm", ("add_tags_to_resource", "remove_tags_from_resource"),
+              ResourceType="Parameter", ResourceId=physical)  # fmt: skip
         return {"Type": new["Type"], "Value": new["Value"]}
 
     def delete(self, call: Calls, physical: str, old: Properties) -> None:

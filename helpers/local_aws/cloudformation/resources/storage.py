@@ -14,6 +14,7 @@ from helpers.local_aws.cloudformation.resources.base import (
     present,
     refuse_taken,
     retag,
+    tagged,
 )
 from helpers.local_aws.cloudformation.schema import FLAG, POLICY, TAGS, TEXT, WHOLE, text
 
@@ -55,8 +56,8 @@ class Bucket(ResourceType):
     def create(self, call: Calls, name: str, wanted: Properties) -> Made:
         """Make the bucket, then its settings; notifications last, for S3 asks the functions' policies."""
         refuse_taken(call, self.type, name, _NO_BUCKET, "s3", "head_bucket", Bucket=name)
-        place = {} if call.region == "us-east-1" else {
-            "CreateBucketConfiguration": {"LocationConstraint": call.region}
+        place = {} if call.site.region == "us-east-1" else {
+            "CreateBucketConfiguration": {"LocationConstraint": call.site.region}
         }  # fmt: skip
         call("s3", "create_bucket", Bucket=name, **place)
         call.exists(name)
@@ -64,7 +65,7 @@ class Bucket(ResourceType):
         return Made(name, {
             "Arn": f"arn:aws:s3:::{name}",
             "DomainName": f"{name}.s3.amazonaws.com",
-            "RegionalDomainName": f"{name}.s3.{call.region}.amazonaws.com",
+            "RegionalDomainName": f"{name}.s3.{call.site.region}.amazonaws.com",
         })  # fmt: skip
 
     def update(self, call: Calls, physical: str, old: Properties, new: Properties) -> Mapping[str, str]:
@@ -187,9 +188,7 @@ class Table(ResourceType):
         )  # fmt: skip
         if "SSESpecification" in wanted:
             request["SSESpecification"] = {"Enabled": wanted["SSESpecification"]["SSEEnabled"]}
-        if pairs(wanted):
-            request["Tags"] = listed(pairs(wanted))
-        answer = call("dynamodb", "create_table", TableName=name, **request)
+        answer = call("dynamodb", "create_table", TableName=name, **request, **tagged(wanted))
         call.exists(name)
         self._active(call, name)
         self._set(call, name, {}, wanted)
@@ -206,13 +205,7 @@ class Table(ResourceType):
             call("dynamodb", "update_table", TableName=physical, DeletionProtectionEnabled=protected)
             self._active(call, physical)
         self._set(call, physical, old, new)
-        tags, removed = retag(old, new)
-        if tags or removed:
-            table = call("dynamodb", "describe_table", TableName=physical)["Table"]["TableArn"]
-            if tags:
-                call("dynamodb", "tag_resource", ResourceArn=table, Tags=listed(tags))
-            if removed:
-                call("dynamodb", "untag_resource", ResourceArn=table, TagKeys=removed)
+        retag(call, old, new, "dynamodb", ResourceArn=call.site.arn("dynamodb", f"table/{physical}"))
         return {}
 
     def delete(self, call: Calls, physical: str, old: Properties) -> None:

@@ -11,11 +11,10 @@ from helpers.local_aws.cloudformation.resources.base import (
     Properties,
     ResourceType,
     changed,
-    listed,
-    pairs,
     present,
     refuse_taken,
     retag,
+    tagged,
 )
 from helpers.local_aws.cloudformation.schema import ANY, TAGS, TEXT, WHOLE, Map, text
 
@@ -44,14 +43,14 @@ class StateMachine(ResourceType):
 
     def create(self, call: Calls, name: str, wanted: Properties) -> Made:
         """Make the machine; the physical id is its ARN."""
-        arn = f"arn:aws:states:{call.region}:{call.account_id}:stateMachine:{name}"
+        arn = call.site.arn("states", f"stateMachine:{name}")
         if "StateMachineName" in wanted:
             refuse_taken(call, self.type, arn, _NO_MACHINE, "stepfunctions", "describe_state_machine",
                          stateMachineArn=arn)  # fmt: skip
         request = {"type": wanted["StateMachineType"]} if "StateMachineType" in wanted else {}
         made = call(
             "stepfunctions", "create_state_machine", name=name, definition=_definition(wanted),
-            roleArn=wanted["RoleArn"], tags=listed(pairs(wanted), "key", "value"), **request,
+            roleArn=wanted["RoleArn"], **request, **tagged(wanted, "tags", _lower),
         )  # fmt: skip
         call.exists(made["stateMachineArn"])
         return Made(made["stateMachineArn"], {"Arn": made["stateMachineArn"], "Name": name})
@@ -61,11 +60,7 @@ class StateMachine(ResourceType):
         if changed(old, new, "Definition", "DefinitionString", "DefinitionSubstitutions", "RoleArn"):
             call("stepfunctions", "update_state_machine", stateMachineArn=physical, definition=_definition(new),
                  roleArn=new["RoleArn"])  # fmt: skip
-        tags, removed = retag(old, new)
-        if tags:
-            call("stepfunctions", "tag_resource", resourceArn=physical, tags=listed(tags, "key", "value"))
-        if removed:
-            call("stepfunctions", "untag_resource", resourceArn=physical, tagKeys=removed)
+        retag(call, old, new, "stepfunctions", members=("tags", "tagKeys"), form=_lower, resourceArn=physical)
         return {}
 
     def delete(self, call: Calls, physical: str, old: Properties) -> None:
@@ -78,6 +73,10 @@ class StateMachine(ResourceType):
             ) is None,
             f"the deletion of {physical}",
         )  # fmt: skip
+
+
+def _lower(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in tags.items()]
 
 
 def _definition(wanted: Properties) -> str:
@@ -120,8 +119,7 @@ class Rule(ResourceType):
         """Make the rule, then its targets."""
         if "Name" in wanted:
             refuse_taken(call, self.type, name, _NO_RULE, "events", "describe_rule", Name=name)
-        tagged = {"Tags": listed(pairs(wanted))} if pairs(wanted) else {}
-        made = call("events", "put_rule", **_rule(name, wanted), **tagged)
+        made = call("events", "put_rule", **_rule(name, wanted), **tagged(wanted))
         call.exists(name)
         self._targets(call, name, {}, wanted)
         return Made(name, {"Arn": made["RuleArn"]})
@@ -131,13 +129,7 @@ class Rule(ResourceType):
         if changed(old, new, "Description", "EventPattern", "ScheduleExpression", "State"):
             call("events", "put_rule", **_rule(physical, new))
         self._targets(call, physical, old, new)
-        tags, removed = retag(old, new)
-        if tags or removed:
-            arn = call("events", "describe_rule", Name=physical)["Arn"]
-            if tags:
-                call("events", "tag_resource", ResourceARN=arn, Tags=listed(tags))
-            if removed:
-                call("events", "untag_resource", ResourceARN=arn, TagKeys=removed)
+        retag(call, old, new, "events", ResourceARN=call.site.arn("events", f"rule/{physical}"))
         return {}
 
     def delete(self, call: Calls, physical: str, old: Properties) -> None:

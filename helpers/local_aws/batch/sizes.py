@@ -1,22 +1,16 @@
-"""The sizes that Fargate has for a job."""
+"""The size of a job, as requests name it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from helpers.local_aws.batch.errors import executing
+from helpers.local_aws.containers import fargate
 
-_GIB = 1024
-# vCPUs -> MiB of memory, as ResourceRequirement documents them.
-_SIZES: dict[Fraction, frozenset[int]] = {
-    Fraction(1, 4): frozenset({512, 1 * _GIB, 2 * _GIB}),
-    Fraction(1, 2): frozenset(range(1 * _GIB, 4 * _GIB + 1, _GIB)),
-    Fraction(1): frozenset(range(2 * _GIB, 8 * _GIB + 1, _GIB)),
-    Fraction(2): frozenset(range(4 * _GIB, 16 * _GIB + 1, _GIB)),
-    Fraction(4): frozenset(range(8 * _GIB, 30 * _GIB + 1, _GIB)),
-    Fraction(8): frozenset(range(16 * _GIB, 60 * _GIB + 1, 4 * _GIB)),
-    Fraction(16): frozenset(range(32 * _GIB, 120 * _GIB + 1, 8 * _GIB)),
-    Fraction(32): frozenset({60 * _GIB, 120 * _GIB, 244 * _GIB}),
+# vCPUs to MiB of memory: the sizes of a task of ECS, and one more that ResourceRequirement documents.
+_SIZES = {
+    **{Fraction(units, fargate.VCPU): memory for units, memory in fargate.MEMORY.items()},
+    Fraction(32): (60 * fargate.GIB, 120 * fargate.GIB, 244 * fargate.GIB),
 }
 
 
@@ -34,7 +28,7 @@ def size_of(requirements: Sequence[Mapping[str, str]]) -> Size:
     if "GPU" in given:
         raise executing("GPU is not applicable for Fargate.")
     if "VCPU" not in given:
-        raise executing("vCPU is not provided.")
+        raise executing("vCPU is required.")
     if "MEMORY" not in given:
         raise executing("Memory is not provided.")
     vcpus, memory = _number(given["VCPU"], "VCPU"), _number(given["MEMORY"], "MEMORY")
