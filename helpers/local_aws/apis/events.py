@@ -111,7 +111,7 @@ def answer(result: Any) -> Answer:
     """
     if not isinstance(result, dict) or "statusCode" not in result:
         body = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
-        return Answer(200, [("content-type", "application/json")], body.encode())
+        return Answer(200, [("content-type", "application/json")], _bytes(body))
     status = str(result["statusCode"])
     if not re.fullmatch("[1-5][0-9][0-9]", status) or status < "200":
         raise BadAnswer(f"statusCode {status:.20}")
@@ -132,11 +132,18 @@ def _answered(result: Mapping[str, Any]) -> bytes:
     if not isinstance(body, str):
         raise BadAnswer(f"the body is a {type(body).__name__}, not a text")
     if not result.get("isBase64Encoded"):
-        return body.encode()
+        return _bytes(body)
     try:
         return base64.b64decode(body, validate=True)
     except ValueError as error:
         raise BadAnswer("the body is not base64") from error
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise BadAnswer("the body holds half a character") from error
 
 
 def _headers(given: Any) -> list[tuple[str, str]]:

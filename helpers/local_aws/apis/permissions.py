@@ -1,8 +1,8 @@
 """What IAM is asked for a call of API Gateway: the HTTP method, on the path below /v2, and its condition keys.
 
 By the Service Authorization Reference (API Gateway Management V2). Tags ask for more: those of
-a new API for POST on /tags, those of a new stage for TagResource, which the reference does not
-have but AWS demands.
+a new API for POST on the tags of all APIs, those of a new stage for TagResource, which the
+reference does not have but AWS demands.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ def of(site: Site, operation: str, params: Params, api: Api | None) -> Sequence[
     needed = [Permission(f"apigateway:{http['method']}", arn(site, path), _context(operation, params, api))]
     tags = params.get("Tags") or {}
     if tags and operation == "CreateApi":
-        # The API has no id yet: the reference does not say what AWS fills in, so whatever is below /tags has to do.
-        tagged = arn(site, f"/tags/{quote(arn(site, '/apis/'), safe='')}")
+        # The API has no id yet. What AWS asks for instead stands in its AccessDeniedException: /v2 and a bare asterisk.
+        tagged = arn(site, f"/tags/{quote(arn(site, '/v2/apis/*'), safe='*')}")
         needed.append(Permission("apigateway:POST", tagged, tag_keys.of_request(tags)))
     if tags and operation == "CreateStage":
         needed.append(Permission("apigateway:TagResource", arn(site, path), tag_keys.of_request(tags)))

@@ -27,7 +27,10 @@ def parse(key: str) -> tuple[str, tuple[str, ...]]:
     """Return method and path segments of a route's key, such as ``GET /pets/{id}``. Raises NotARouteKey."""
     method, _, path = key.partition(" ")
     if method not in METHODS or not path.startswith("/"):
-        raise NotARouteKey(f"The provided route key is not formatted properly for HTTP protocol. {key:.100}")
+        raise NotARouteKey(
+            "The provided route key is not formatted properly for HTTP protocol. "
+            'Format should be "<HTTP METHOD> /<RESOURCE PATH>" or "$default"'
+        )
     segments = tuple(path[1:].split("/"))
     names = [found[1] for segment in segments if (found := _VARIABLE.fullmatch(segment))]
     if len(set(names)) < len(names):

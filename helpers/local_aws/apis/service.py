@@ -16,8 +16,10 @@ from helpers.local_aws.wire import AwsError, Caller, Params, Permission, Site
 
 PAGE = 25
 MOST_TAGS = 50
+LONGEST_NAME = 128
 LONGEST_TIMEOUT = 30_000  # ms
 SELECTION = "${request.method} ${request.path}"
+PLAIN_SELECTION = "$request.method $request.path"  # the same, as the documentation writes it
 _FUNCTION = re.compile(r"arn:aws:lambda:([a-z0-9-]+):(\d{12}):function:[A-Za-z0-9_-]{1,64}(:[$A-Za-z0-9_-]{1,128})?")
 _INVOCATIONS = re.compile(r"arn:aws:apigateway:([a-z0-9-]+):lambda:path/2015-03-31/functions/(.+)/invocations")
 _STAGE = re.compile(r"\$default|[A-Za-z0-9_-]{1,128}")
@@ -76,7 +78,7 @@ class Apis(RestService):
     def create_api(self, params: Params, caller: Caller) -> Params:
         """Make an API. Names need not be unique."""
         _require_carried_out("CreateApi", params)
-        _require_text(params, "Name", 128)
+        _require_name(params)
         tags = _tagged({}, params.get("Tags", {}))
         kept = ("Name", "Description", "Version")
         return self._api(self.records.add({name: params[name] for name in kept if name in params}, tags))
@@ -93,7 +95,7 @@ class Apis(RestService):
         """Change an API's name, description or version."""
         api = self._find(params)
         _require_carried_out("UpdateApi", params)
-        _require_text(params, "Name", 128)
+        _require_name(params)
         new: Item = {name: params[name] for name in ("Name", "Description", "Version") if name in params}
         self.records.change(api, lambda: api.settings.update(new))
         return self._api(api)
@@ -192,7 +194,7 @@ class Apis(RestService):
             raise not_supported("apigatewayv2:CreateStage without AutoDeploy (there are no deployments)")
         _require_carried_out("CreateStage", params)
         if not _STAGE.fullmatch(name):
-            raise _bad("Stage name only allows a-zA-Z0-9_- or the value $default")
+            raise _bad("Stage name only allows a-zA-Z0-9_")
         stage = {**_without_api(params), "Tags": _tagged({}, params.get("Tags", {})), "created": time.time()}
 
         def put() -> None:
@@ -281,6 +283,10 @@ class Apis(RestService):
                 routes.parse(key)
             except routes.NotARouteKey as error:
                 raise _bad(str(error)) from None
+        if target is not None and not target.startswith("integrations/"):
+            raise _bad(
+                "Unexpected or malformed target in route. Correct format should be integrations/<integration_id>."
+            )
         if target is not None and target.removeprefix("integrations/") not in api.integrations:
             raise _bad("The provided target does not exist or is not an integration of this API.")
 
@@ -331,13 +337,13 @@ def _require_carried_out(operation: str, params: Params) -> None:
         if name in _VALUES and value not in _VALUES[name]:
             known = " and ".join(map(str, _VALUES[name]))
             raise not_supported(f"{name} {value!s:.50} of apigatewayv2:{operation}, only {known}")
-        if name == "RouteSelectionExpression" and value != SELECTION:
-            raise _bad("Invalid route selection expression specified for an HTTP API.")
+        if name == "RouteSelectionExpression" and value not in (SELECTION, PLAIN_SELECTION):
+            raise _bad(f'Route selection expression is currently limited to "{SELECTION}"')
 
 
-def _require_text(params: Params, name: str, longest: int) -> None:
-    if name in params and not 0 < len(params[name]) <= longest:
-        raise _bad(f"{name} must have 1 to {longest} characters")
+def _require_name(params: Params) -> None:
+    if "Name" in params and not 0 < len(params["Name"]) <= LONGEST_NAME:
+        raise _bad("Invalid API name specified")
 
 
 def _tagged(known: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:

@@ -50,7 +50,7 @@ def find(source: Path, artifacts: Artifacts) -> dict[str, Path]:
             if path.is_file() and path not in left_out:
                 found[path.name if artifacts.discard_paths else path.relative_to(base).as_posix()] = path
     if not found:
-        raise PhaseProblem("CLIENT_ERROR", f"no matching artifact paths found for {', '.join(artifacts.files)}")
+        raise PhaseProblem("CLIENT_ERROR", "no matching artifact paths found")
     return dict(sorted(found.items()))
 
 

@@ -131,7 +131,9 @@ class Builds:
 
     def _known(self, uuid: str, secret: str) -> Record | None:
         expected = self._secrets.get(uuid, "")
-        return self._records.find(uuid) if expected and hmac.compare_digest(expected, secret) else None
+        return (
+            self._records.find(uuid) if expected and hmac.compare_digest(expected.encode(), secret.encode()) else None
+        )
 
     def _log(self, record: Record, session: str) -> Log | None:
         if not record["group"]:
@@ -183,8 +185,10 @@ class Builds:
             elif end.reason == "timeout":
                 self._close(record, "TIMED_OUT", "Build has timed out. ")
             elif end.reason == "failed":
-                self._enter_provisioning(record)
-                self._close(record, "FAILED", self._failure(record, end.message))
+                refused = self._log_refused(record, end.log_problem)
+                if not refused:
+                    self._enter_provisioning(record)
+                self._close(record, "FAILED", refused or end.message)
             elif end.reason == "lost":
                 self._close(record, "FAULT", _LOST)
             else:
@@ -194,14 +198,15 @@ class Builds:
             del self._secrets[uuid]
             self._ended.pop(uuid).set()
 
-    def _failure(self, record: Record, message: str) -> str:
-        if record["group"] and "log stream" in message:
-            role = record["project"]["serviceRole"]
-            return (
-                f"Service role {role} does not allow AWS CodeBuild to create Amazon CloudWatch Logs log streams for"
-                f" build {record['arn']}. Error message: {message.rpartition('log stream: ')[2]}"
-            )
-        return message
+    def _log_refused(self, record: Record, problem: str) -> str:
+        """Return what is said of a build that may not write its log, and so never leaves its queue; "" for others."""
+        if not record["group"] or not problem:
+            return ""
+        role = record["project"]["serviceRole"]
+        return (
+            f"Service role {role} does not allow AWS CodeBuild to create Amazon CloudWatch Logs log streams for"
+            f" build {record['arn']}. Error message: {problem}"
+        )
 
     def _close(self, record: Record, status: str, message: str) -> None:
         """Make a build final; a phase that was under way ends with it."""

@@ -68,9 +68,11 @@ def complete(params: Params) -> Params:
         variable.setdefault("type", "PLAINTEXT")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable["name"]):
             raise invalid(f"Invalid environment variable name: {variable['name']}")
+        if variable["name"].startswith("CODEBUILD_"):
+            raise invalid("No user environment variables can start with CODEBUILD_")
     names = [variable["name"] for variable in variables]
     if len(set(names)) < len(names):
-        raise invalid("Environment variable names must be unique")
+        raise invalid("EnvironmentVariable name cannot be duplicated")
     return project
 
 
@@ -136,9 +138,11 @@ def _complete_source(source: Params) -> None:
         if not source.get("buildspec"):
             raise invalid("Project source type NO_SOURCE requires a buildspec")
         if source.get("location"):
-            raise invalid("Invalid project source: location must not be set for source type NO_SOURCE")
+            raise invalid("Invalid input: source location must be empty for source type NO_SOURCE")
         return
-    location = source.get("location", "").removeprefix("arn:aws:s3:::")
+    if not source.get("location"):
+        raise invalid("Project source location is required")
+    location = source["location"].removeprefix("arn:aws:s3:::")
     bucket, _, key = location.partition("/")
     if not bucket or not key:
         raise invalid("Invalid project source: location must be a valid S3 source")
@@ -146,9 +150,11 @@ def _complete_source(source: Params) -> None:
 
 def _complete_artifacts(artifacts: Params, name: str) -> None:
     if artifacts["type"] == "NO_ARTIFACTS":
+        if artifacts.get("location"):
+            raise invalid("Invalid artifacts: artifact type NO_ARTIFACTS should have null location")
         return
     if not artifacts.get("location"):
-        raise invalid("Invalid artifacts: location is required for artifacts type S3")
+        raise invalid("Invalid artifacts: location is required")
     artifacts.setdefault("name", name)
     artifacts.setdefault("packaging", "NONE")
     artifacts.setdefault("namespaceType", "NONE")

@@ -219,7 +219,11 @@ class CodeBuild(Service):
         try:
             self._assume(role, "AWSCodeBuild-check")
         except AwsError as error:
-            raise projects.invalid(f"CodeBuild is not authorized to perform: sts:AssumeRole on {role}") from error
+            raise projects.invalid(
+                "CodeBuild is not authorized to perform: sts:AssumeRole on service role. Please verify that: 1) The "
+                "provided service role exists, 2) The role name is case-sensitive and matches exactly, and 3) The role "
+                "has the necessary trust policy configured."
+            ) from error
 
     def _context_of_project(self, name: str) -> dict[str, Any]:
         tags = (self._projects.find(name) or {}).get("tags", [])

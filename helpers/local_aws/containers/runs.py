@@ -3,6 +3,7 @@
 import logging
 import re
 import threading
+import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,10 +18,11 @@ from helpers.local_aws.workers.forkserver import Forkserver
 
 KILLED = 137  # the exit code of what SIGKILL has ended
 _END_SECONDS = 10.0  # for a container to end when it is told to
-# What ECS says when there is no log to write to, before it names the reason.
+# What ECS says when there is no log to write to.
 _NO_LOG = (
     "ResourceInitializationError: failed to validate logger args: create stream has been retried 1 times: "
-    "failed to create Cloudwatch log stream: "
+    "failed to create Cloudwatch log stream: operation error CloudWatch Logs: CreateLogStream, https response error "
+    "StatusCode: 400, RequestID: {request}, api error {problem}: exit status 1"
 )
 _REASONS: dict[str, Reason] = {"": "exited", "request": "stopped", "timeout": "timeout", "kill": "killed"}
 _log = logging.getLogger(__name__)
@@ -205,7 +207,7 @@ class _Run:
         if "problem" in last:
             return self.end_without_start(last["problem"])
         if last["code"] is None:
-            end = self.end_without_start(_NO_LOG + last["log_problem"])
+            end = self.end_without_start(_NO_LOG.format(request=uuid.uuid4(), problem=last["log_problem"]))
             return End(end.reason, None, end.message, last["log_problem"])
         reason = "killed" if last["lost"] else _REASONS[last["stopped"]]
         return End(self._why(reason), last["code"], "", last["log_problem"])

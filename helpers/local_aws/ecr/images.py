@@ -52,7 +52,7 @@ class Images:
         digest = repository.digest_of(found["digest"] or found["tag"] or "latest") if repository else None
         if repository is None or digest is None:
             raise ImageProblem(
-                "CannotPullContainerError: pull image manifest has been retried 1 time(s): failed to resolve ref"
+                "CannotPullContainerError: pull image manifest has been retried 7 time(s): failed to resolve ref"
                 f" {uri}: {uri}: not found"
             )
         try:

@@ -1,5 +1,6 @@
 """How Fargate pulls an image for a task of ECS or a job of Batch, and how ECS words it when that does not work."""
 
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -52,8 +53,9 @@ def _unreachable(uri: str) -> str:
         return (
             "ResourceInitializationError: unable to pull secrets or registry auth: The task cannot pull registry auth "
             "from Amazon ECR: There is a connection issue between the task and Amazon ECR. Check your task network "
-            f'configuration. RequestError: send request failed caused by: Post "https://api.ecr.{host.split(".")[3]}'
-            '.amazonaws.com/": dial tcp: i/o timeout'
+            "configuration. operation error ECR: GetAuthorizationToken, exceeded maximum number of attempts, 3, https "
+            "response error StatusCode: 0, RequestID: , request send failed, Post "
+            f'"https://api.ecr.{host.split(".")[3]}.amazonaws.com/": dial tcp: i/o timeout'
         )
     return (
         f"CannotPullContainerError: The task cannot pull {uri} from the registry {host}. There is a connection issue "
@@ -66,12 +68,12 @@ def _denied(uri: str, permission: Permission, denied: AwsError) -> str:
     if permission.action == _AUTHORIZE:
         return (
             "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval "
-            f"failed: unable to retrieve ecr registry auth: service call has been retried 1 time(s): {denied.code}: "
-            f"{denied.message}"
+            "failed: unable to retrieve ecr registry auth: service call has been retried 1 time(s): operation error "
+            "ECR: GetAuthorizationToken, https response error StatusCode: 400, RequestID: "
+            f"{uuid.uuid4()}, api error {denied.code}: {denied.message}"
         )
     reference = uri.rpartition("@")[2] if "@" in uri else uri.rpartition("/")[2].partition(":")[2] or "latest"
     return (
         f"CannotPullContainerError: pull image manifest has been retried 1 time(s): failed to resolve ref {uri}: "
-        f"pulling from host {uri.partition('/')[0]} failed with status code [manifests {reference}]: 403 Forbidden: "
-        f"{denied.message}"
+        f"pulling from host {uri.partition('/')[0]} failed with status code [manifests {reference}]: 403 Forbidden"
     )

@@ -17,7 +17,11 @@ from helpers.local_aws.wire import AwsError, Caller, Params, Permission, Service
 from helpers.local_aws.workers.forkserver import Forkserver
 
 GRACE = 120.0  # seconds between SIGTERM and SIGKILL, as SageMaker documents
-_END_SECONDS = 5.0  # for the threads of killed jobs to write down that they have failed
+# SageMaker says no more than this; which permission it was comes after it here.
+_CANNOT_PULL = (
+    "ClientError: Cannot pull algorithm container. Either the image does not exist or its permissions are incorrect."
+)
+_END_SECONDS = 30.0  # for the threads of killed jobs to write down that they have failed
 
 Assume = Callable[[str, str], dict[str, str]]
 Require = Callable[[str, Sequence[Permission]], None]
@@ -183,7 +187,7 @@ class SageMaker(Service):
         try:
             self._require(role, pull)
         except AwsError as error:  # AWS finds out when the instance is up: the job exists, and fails
-            jobs.fail(name, f"ClientError: the image cannot be pulled: {error.message}")
+            jobs.fail(name, f"{_CANNOT_PULL} {error.message}")
         else:
             jobs.run(name, credentials)
         return arn

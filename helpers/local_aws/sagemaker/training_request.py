@@ -161,7 +161,9 @@ def _complete_stopping(request: Params) -> None:
                 "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds"
             )
     elif wait is not None:
-        raise _invalid("MaxWaitTimeInSeconds can be given for managed spot training only.")
+        raise _invalid(
+            "Invalid MaxWaitTimeInSeconds. It is only supported when EnableManagedSpotTraining is set to true"
+        )
 
 
 def _complete_channel(channel: Params) -> None:
