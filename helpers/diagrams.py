@@ -19,6 +19,8 @@ STYLES = {
 _WAITING = "fill:#f6f8fa,stroke:#8c959f,color:#57606a,stroke-dasharray:4"
 _CLOSE = '%%{init: {"flowchart": {"rankSpacing": 28, "nodeSpacing": 24}}}%%'  # else the letters of a long one get small
 _RESERVED = {"end", "graph", "flowchart", "subgraph", "style", "class", "click", "call", "href", "default", "linkstyle"}
+# What would end a label, its fence, or begin HTML: a state machine may be somebody else's.
+_ENTITIES = {'"': "#quot;", "#": "#35;", "<": "#60;", "`": "#96;"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _shape(name: str, state: Mapping[str, Any], looks: Mapping[str, Look] | None
         "Map": ("[[", "]]"),
     }.get(state["Type"], ("[", "]"))
     look = (looks or {}).get(name, Look())
-    label = name.replace('"', "#quot;")
+    label = "".join(_ENTITIES.get(letter, letter) for letter in " ".join(name.split()))
     label = f"{STYLES[look.status][0]} {label}" if look.status else label
     label = f"{label}<br/>{look.note}" if look.note else label
     return f"{opening}{label}{closing}" if re.fullmatch(r"\w+", label) else f'{opening}"{label}"{closing}'

@@ -47,7 +47,7 @@ def live(
     ahead = diagrams.reachable(definition, set(states)) if definition and states else set(expected)
     maps = {**{name: Items(total) for name, total in expected.items() if name in ahead}, **items}
     if maps := {name: found for name, found in maps.items() if found.total is not None}:
-        rows = [f"| {name} | {bar(found)} | {found.text()} |" for name, found in maps.items()]
+        rows = [f"| {_cell(name)} | {bar(found)} | {found.text()} |" for name, found in maps.items()]
         parts.append("\n".join(["| step | progress | jobs |", "| :-- | :-- | :-- |", *rows]))
     parts.append(f"**{_MARKS['RUNNING']} running** for {clock(seconds)}")
     return "\n\n".join(parts)
@@ -55,7 +55,9 @@ def live(
 
 def table(states: Mapping[str, str], items: Mapping[str, Items]) -> str:
     """Return the states as a table in Markdown."""
-    rows = [f"| {name} | {_MARKS[status]} {status}{_counts(items.get(name))} |" for name, status in states.items()]
+    rows = [
+        f"| {_cell(name)} | {_MARKS[status]} {status}{_counts(items.get(name))} |" for name, status in states.items()
+    ]
     return "\n".join(["| state | status |", "| --- | --- |", *rows])
 
 
@@ -115,6 +117,11 @@ def _states(definition: Definition | None, states: Mapping[str, str], items: Map
         return table(states, items)
     looks = {name: _look(status, items.get(name)) for name, status in states.items()}
     return diagrams.fenced(diagrams.mermaid(definition, looks))
+
+
+def _cell(text: str) -> str:
+    """Return a name as a cell of a table: it may be somebody else's, and hold what Markdown would heed."""
+    return re.sub(r"[\\`\[\]<|&]", lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
 
 
 def _counts(items: Items | None) -> str:

@@ -92,6 +92,13 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 def read(text: str) -> Spec:
     """Return what a buildspec says. Raises SpecProblem."""
     try:
+        return _read(text)
+    except (ValueError, RecursionError) as error:  # no such date, a number of 5000 digits, 1000 brackets
+        raise SpecProblem(str(error)) from None
+
+
+def _read(text: str) -> Spec:
+    try:
         content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from helpers.local_aws.archives import ZIP_ERRORS
 from helpers.local_aws.builds.problems import PhaseProblem
 
 
@@ -26,17 +27,23 @@ def fetch(location: str, version: str | None, folder: Path) -> str:
             "CLIENT_ERROR", f"{_said(error)} for primary source and source version {version or ''}"
         ) from None
     try:
+        unpack(archive, folder, location)
+    finally:
+        archive.unlink(missing_ok=True)
+    version = found.get("VersionId")
+    return version if version and version != "null" else ""
+
+
+def unpack(archive: Path, folder: Path, location: str) -> None:
+    """Unpack an archive, which is known as ``location``, into a folder. Raises PhaseProblem."""
+    try:
         with zipfile.ZipFile(archive) as files:
             for item in files.infolist():
                 place = files.extract(item, folder)
                 if item.external_attr >> 16 & 0o111 and not item.is_dir():
                     os.chmod(place, 0o755)  # noqa: S103 - as it was packed
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         raise PhaseProblem("CLIENT_ERROR", f"the source {location} cannot be unpacked: {error}") from None
-    finally:
-        archive.unlink(missing_ok=True)
-    version = found.get("VersionId")
-    return version if version and version != "null" else ""
 
 
 def buildspec_text(given: str, folder: Path) -> str:

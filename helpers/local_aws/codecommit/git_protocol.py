@@ -40,7 +40,10 @@ def _commands(lines: list[bytes]) -> list[RefChange]:
             continue
         command, _, listed = line.partition(b"\0")
         capabilities |= set(listed.split())
-        parts = command.rstrip(b"\n").decode(errors="replace").split(" ", 2)
+        try:
+            parts = command.rstrip(b"\n").decode().split(" ", 2)
+        except UnicodeDecodeError:  # the API has no way to name it
+            raise _bad("the name of a reference is not UTF-8") from None
         if len(parts) != 3:
             raise _bad("a line of the push is not a command")
         old, new, ref = parts

@@ -8,8 +8,10 @@ from dulwich.refs import Ref, SymrefLoop
 from dulwich.repo import Repo
 
 from helpers.local_aws.codecommit.rules import MAX_FILE_BYTES, error, is_commit_id
+from helpers.local_aws.wire import AwsError
 
 SUBMODULE = 0o160000
+MOST_COMPARED = 100_000  # files and folders of one commit
 MODE_NAMES = {0o100755: "EXECUTABLE", 0o120000: "SYMLINK"}
 MODES = {"NORMAL": 0o100644, "EXECUTABLE": 0o100755, "SYMLINK": 0o120000}
 
@@ -189,8 +191,14 @@ def _files(repo: Repo, commit: Commit, path: str) -> dict[str, tuple[int, Object
     if not stat.S_ISDIR(entry[0]):
         return {"": entry}
     found = {}
-    for item in repo.object_store.iter_tree_contents(entry[1]):
-        found[item.path.decode(errors="replace")] = (item.mode, item.sha)
+    # Folders count, too: a few trees that name each other many times can stand for more than fits anywhere.
+    for number, item in enumerate(repo.object_store.iter_tree_contents(entry[1], include_trees=True)):
+        if number > MOST_COMPARED:
+            raise AwsError(
+                "NotImplemented", f"the embedded AWS does not compare more than {MOST_COMPARED} files and folders", 501
+            )
+        if not stat.S_ISDIR(item.mode):
+            found[item.path.decode(errors="replace")] = (item.mode, item.sha)
     return found
 
 

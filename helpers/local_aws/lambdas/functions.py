@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from helpers.local_aws.archives import ZIP_ERRORS
 from helpers.local_aws.wire import AwsError
 
 from .runtime import link_runtime
@@ -307,5 +308,5 @@ def _extract(code_zip: bytes, folder: Path) -> None:
                 if not member.is_dir() and member.external_attr >> 16 & 0o111:
                     target.chmod(0o755)  # zipfile drops the modes; a packaged program must stay one
             folder.mkdir(exist_ok=True)
-    except (zipfile.BadZipFile, RuntimeError):  # zipfile's word on encrypted and unknown archives is RuntimeError
+    except ZIP_ERRORS:
         raise AwsError("InvalidParameterValueException", refusal) from None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from helpers.local_aws.lambdas import Functions
-from helpers.local_aws.seam import memory
+from helpers.local_aws.seam import expressions, memory
 from helpers.local_aws.seam.apis import ApiCalls
 from helpers.local_aws.seam.executions import ExecutionHooks
 from helpers.local_aws.seam.functions import FunctionHooks
@@ -61,6 +61,7 @@ class Seam:
         self._schedules = Schedules(self._site, self._ministack, self.invoke_for)
         self._schedules.install()
         memory.install(self._ministack)
+        expressions.install(self._ministack)
         self._executions = ExecutionHooks(self._site, self._ministack, self.identity)
         self._executions.install(jobs)
 

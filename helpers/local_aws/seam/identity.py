@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from helpers.local_aws import authorization, operations, policies
+from helpers.local_aws.patterns import wildcard
 from helpers.local_aws.seam.hooks import Ministack
 from helpers.local_aws.seam.simulator import install_simulator
 from helpers.local_aws.wire import AwsError, Caller, Permission, Site
@@ -41,6 +42,7 @@ class Identity:
         self.token_resource: Callable[[str], str | None] = lambda token: None
         self._install_identity()
         self._keep_sessions()
+        self._end_sessions_of_former_roles()
         self._add_managed_policies()
         install_simulator(site, ministack)
 
@@ -210,6 +212,8 @@ class Identity:
 
         self.ministack.evaluator.enforce = self._enforce_all
         self.ministack.evaluator.is_root_access_key = lambda key: False
+        # ministack's own takes ever longer, the more * there are in a policy.
+        self.ministack.evaluator._fnmatch_compile = lambda pattern, ignore: wildcard(pattern, ignore_case=ignore)
         self.ministack.sts.is_root_access_key = lambda key: False
         actions.extract_iam_action = action
         actions.extract_resource_arn = arn
@@ -263,6 +267,23 @@ class Identity:
         sts.get_state = lambda: {"sessions": dict(sts._sessions)}
         sts.load_persisted_state = lambda data: sts._sessions.update(data.get("sessions", {}))
 
+    def _end_sessions_of_former_roles(self) -> None:
+        """Let a role that is made again under its name not be that of sessions from before: AWS knows it by its id."""
+        create, sessions = self.ministack.iam._IAM_HANDLERS["CreateRole"], self.ministack.sts._sessions
+
+        def create_role(params: Any) -> Any:
+            answer = create(params)
+            name = self.ministack.iam._p(params, "RoleName")
+            if answer[0] == 200:
+                former = f":assumed-role/{name}/"
+                own = f"{self.ministack.iam._roles[name]['RoleId']}:"
+                for key, session in list(sessions.items()):
+                    if former in session["Arn"] and not session["UserId"].startswith(own):
+                        sessions.pop(key, None)
+            return answer
+
+        self.ministack.iam._IAM_HANDLERS["CreateRole"] = create_role
+
     def _add_managed_policies(self) -> None:
         for name, (path, document) in policies.MANAGED.items():
             full = f"{path.strip('/')}/{name}".lstrip("/")
@@ -289,7 +310,8 @@ class RoleSession:
         identity = self._identity
         role = identity._assumable(self.role_arn, self._service)
         with self._lock:
-            if self._until < time.time():  # half of its life: calls that are under way may take the other half
+            gone = self._key not in identity.ministack.sts._sessions  # the role was made again
+            if gone or self._until < time.time():  # half of its life: calls that are under way may take the other half
                 self._key = identity._register(role, self._name)["AWS_ACCESS_KEY_ID"]
                 self._until = time.time() + SESSION_SECONDS / 2
             return identity.caller(self._key, identity._session_arn(self.role_arn, self._name))

@@ -19,10 +19,12 @@ TRANSITION = "MISSING_TRANSITION_TARGET"
 
 _NAME = r"[^.\[\]()\s,'\"]+"
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
+# Each text is to fit in one way only, brackets as a whole: else a long one that does not would be tried in all ways.
 _BRACKETS = (
-    rf"\[\s*(?:(?:{_QUOTED})(?:\s*,\s*(?:{_QUOTED}))*|\*|-?\d+(?:\s*,\s*-?\d+)*|-?\d*(?::-?\d*){{1,2}}|\?\(.+?\))\s*\]"
+    rf"(?>\[\s*(?:(?:{_QUOTED})(?:\s*,\s*(?:{_QUOTED}))*|\*|-?\d+(?:\s*,\s*-?\d+)*"
+    r"|-?\d*(?::-?\d*){1,2}|\?\(.+?\))\s*\])"
 )
-PATH = re.compile(rf"\$(?:\$|[A-Za-z_]\w*)?(?:\.\.?(?:\*|{_NAME})|{_BRACKETS})*")
+PATH = re.compile(rf"\$(?:\$|[A-Za-z_]\w*)?(?:\.\.?{_NAME}|{_BRACKETS})*")
 REFERENCE = re.compile(rf"\$(?:\.{_NAME}|\[\s*(?:{_QUOTED}|\d+)\s*\])*")
 LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null")
 CALL = re.compile(r"States\.(\w+)\(\s*")

@@ -64,7 +64,7 @@ class Processing(Job):
         """Upload the outputs of a job that is completed or stopped."""
         if outcome.order.get("upload", True) and (outcome.stopped or outcome.code == 0):
             for output in self._outputs:
-                transfer.upload(self.s3, self._place(output["LocalPath"]), output["S3Uri"], self.uploaded)
+                transfer.upload(self.s3, self._place(output["LocalPath"]), output["S3Uri"], self.uploaded, self.root)
         if self._problem:
             raise transfer.TransferError(self._problem)
 
@@ -92,7 +92,9 @@ class Processing(Job):
         if time.monotonic() - self._looked >= _CONTINUOUS_INTERVAL:
             try:
                 for output in self._continuous:
-                    transfer.upload(self.s3, self._place(output["LocalPath"]), output["S3Uri"], self.uploaded)
+                    transfer.upload(
+                        self.s3, self._place(output["LocalPath"]), output["S3Uri"], self.uploaded, self.root
+                    )
             except transfer.TransferError as error:
                 self._problem, self._continuous = str(error), []
             self._looked = time.monotonic()

@@ -9,11 +9,14 @@ import json
 import os
 import shlex
 import tarfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
+
+from helpers.local_aws.archives import Item, behind_link
 
 FRAMEWORK = "sagemaker_sklearn_container.training:main"
 REQUIREMENTS = "requirements.txt"
@@ -165,11 +168,18 @@ def unpack(archive: IO[bytes], code: Path, most: int) -> None:
     if not hasattr(tarfile, "data_filter"):
         raise ScriptError("This Python cannot unpack archives safely: 3.11.4 is the first that can.")
     try:
-        with tarfile.open(fileobj=archive, mode="r:gz") as files:
-            if sum(member.size for member in files) > most:
-                raise ScriptError(f"The source archive holds more than the volume of the job: {most} bytes.")
-            files.extractall(code, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
+        # As a stream: a size that is wrong cannot send the reader back, where it would begin again for ever.
+        with tarfile.open(fileobj=archive, mode="r|gz", tarinfo=Item) as files:
+            left = most
+            for member in files:
+                left -= max(member.size, 1)
+                if left < 0:
+                    raise ScriptError(f"The source archive holds more than the volume of the job: {most} bytes.")
+                # Links lead out of the folder past the filter, in Pythons that are not the newest.
+                if any(behind_link(code, name) for name in (member.name, member.linkname)[: 1 + member.islnk()]):
+                    raise ScriptError(f"The source archive cannot be unpacked: {member.name} lies behind a link")
+                files.extract(member, code, filter="data")
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise ScriptError(f"The source archive cannot be unpacked: {error}") from error
 
 

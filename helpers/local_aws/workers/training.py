@@ -7,6 +7,7 @@ in /opt/ml/model and /opt/ml/output/data then is packed by ``package``, from all
 
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -131,7 +132,10 @@ class Training(Job):
             archive = self.root / "tmp/sourcedir.tar.gz"
             transfer.fetch(self.s3, source, archive)
         else:
-            path = Path(source)
+            path = Path(os.path.normpath(source))
+            if not (path.is_relative_to(isolation.ML) or path.is_relative_to(self.root)):
+                # Not anything else of this machine: this process may see more of it than the script does.
+                raise scriptmode.ScriptError(f"The source {source} is not below {isolation.ML}")
             archive = self.root / path.relative_to(isolation.ML) if path.is_relative_to(isolation.ML) else path
         if archive.is_dir():
             shutil.copytree(archive, code, symlinks=True, dirs_exist_ok=True)
@@ -170,8 +174,7 @@ class Training(Job):
 
     def _upload_checkpoints(self) -> None:
         assert self._checkpoints is not None, "the job has checkpoints"
-        if not self._checkpoints.is_symlink():
-            transfer.upload(self.s3, self._checkpoints, self.task["checkpoints"]["S3Uri"], self.uploaded)
+        transfer.upload(self.s3, self._checkpoints, self.task["checkpoints"]["S3Uri"], self.uploaded, self.root)
 
     def _upload_checkpoints_now_and_then(self) -> float | None:
         """Upload new checkpoints while the algorithm runs; what is taken away with it can then be gone on with."""

@@ -6,7 +6,10 @@ full copies or shares by key, no symbolic links in outputs.
 
 import json
 import os
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -60,25 +63,30 @@ def restore(s3: Store, uri: str, local: Path, done: dict[str, tuple[int, int]]) 
             if not key.endswith("/"):
                 target = _inside(local, key[len(prefix) :], bucket, key)
                 _fetch(s3, bucket, key, target)
-                done[str(target)] = _mark(target)
+                done[str(target)] = _mark(target.stat())
     except Refusal as error:
         raise TransferError(f"ClientError: Data download failed:{_reason(error)}, S3 URI {uri}") from error
     except OSError as error:
         raise TransferError(f"InternalServerError: Data download failed: {error}") from error
 
 
-def upload(s3: Store, local: Path, uri: str, done: dict[str, tuple[int, int]]) -> None:
-    """Upload every file below ``local`` whose size and time are not those in ``done``, and note them there."""
+def upload(s3: Store, local: Path, uri: str, done: dict[str, tuple[int, int]], root: Path) -> None:
+    """Upload every file below ``local`` whose size and time are not those in ``done``, and note them there.
+
+    A program may do below ``root`` what it likes, even meanwhile: nothing that a link leads to is uploaded,
+    since this process may see more than the program does.
+    """
     bucket, prefix = _split(uri)
     prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
     try:
-        for path in _files(local):
-            mark = _mark(path)
+        for path, folder, status in _files(local, root):
+            mark = _mark(status)
             if done.get(str(path)) == mark:
                 continue
-            with path.open("rb") as body:
-                s3.put(bucket, prefix + path.relative_to(local).as_posix(), body.fileno())
-            done[str(path)] = mark
+            with suppress(FileNotFoundError):  # a temporary one, perhaps
+                with open(path.name, "rb", opener=partial(_open, folder=folder)) as body:
+                    s3.put(bucket, prefix + path.relative_to(local).as_posix(), body.fileno())
+                done[str(path)] = mark
     except Refusal as error:
         raise TransferError(f"ClientError: Data upload failed:{_reason(error)}, S3 URI {uri}") from error
     except OSError as error:
@@ -95,8 +103,7 @@ def store(s3: Store, uri: str, source: int) -> None:
         raise TransferError(f"InternalServerError: Artifact upload failed: {error}") from error
 
 
-def _mark(path: Path) -> tuple[int, int]:
-    status = path.stat()
+def _mark(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
@@ -153,12 +160,27 @@ def _fetch(s3: Store, bucket: str, key: str, target: Path) -> None:
         ) from None
 
 
-def _files(local: Path) -> Iterator[Path]:
-    for folder, _, names in os.walk(local, followlinks=False):
-        for name in sorted(names):
-            path = Path(folder, name)
-            if path.is_file() and not path.is_symlink():
-                yield path
+def _files(local: Path, root: Path) -> Iterator[tuple[Path, int, os.stat_result]]:
+    """Yield each regular file, a descriptor of the folder that it is in, and its status."""
+    folder = os.open(root, os.O_RDONLY)
+    try:
+        for part in local.relative_to(root).parts:
+            outer, folder = folder, _open(part, os.O_RDONLY | os.O_DIRECTORY, folder)
+            os.close(outer)
+        for place, _, names, inner in os.fwalk(".", dir_fd=folder):
+            for name in sorted(names):
+                with suppress(FileNotFoundError):
+                    status = os.stat(name, dir_fd=inner, follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        yield local / place / name, inner, status
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    finally:
+        os.close(folder)
+
+
+def _open(name: str, flags: int, folder: int) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from helpers.local_aws.archives import Item
 from helpers.local_aws.builds.docker import layers
 
 MOST_BYTES = 4 * 2**30  # of all files of one image
@@ -27,7 +28,7 @@ class Unpacking:
     def add(self, packed: IO[bytes]) -> None:
         """Put a layer (tar, gzip) over those before. Raises ValueError for one that cannot be had here."""
         try:
-            with gzip.open(packed) as plain, tarfile.open(fileobj=plain, mode="r|") as archive:
+            with gzip.open(packed) as plain, tarfile.open(fileobj=plain, mode="r|", tarinfo=Item) as archive:
                 self._add(archive)
         except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError) as error:
             raise ValueError(f"a layer is not a tar.gz archive: {error}") from None
