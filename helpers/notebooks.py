@@ -27,6 +27,7 @@ NOTEBOOKS = PROJECT / "notebooks"
 TEXT = NOTEBOOKS / "text"
 BUILD = PROJECT / "build" / "notebooks"
 CELL_SECONDS = 900
+KERNEL_SECONDS = 300  # for a kernel to start
 _REUSED = (" found", "already there", "is reused")  # how the notebooks say it
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
@@ -56,6 +57,7 @@ def read(twin: Path) -> nbformat.NotebookNode:
 def execute(notebook: nbformat.NotebookNode) -> None:
     """Run a notebook's cells in its folder, in place. Raises CellExecutionError."""
     client = NotebookClient(notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(NOTEBOOKS)}})
+    client.startup_timeout, client.iopub_timeout = KERNEL_SECONDS, 60  # outputs that come later would be missing
     client.record_timing = False  # times would make every run's file different
     client.coalesce_streams = True  # how lines fall into messages depends on timing
     client.extra_arguments = ["--IPKernelApp.log_level=ERROR"]  # it warns of plain TCP; it listens on 127.0.0.1 only

@@ -9,6 +9,7 @@ import fcntl
 import gc
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -24,8 +25,9 @@ from typing import IO, Any
 
 ACCOUNT_ID = "123456789012"
 PROJECT = Path(__file__).resolve().parents[2]
-START_SECONDS = 20
-STOP_SECONDS = 30
+START_SECONDS = 120
+STOP_SECONDS = 120
+_PORTS = range(20_000, 32_000)  # below those of outgoing connections, which could take one before the server has it
 
 
 class ControlError(Exception):
@@ -185,14 +187,14 @@ def _only_one_start(state_dir: Path) -> Iterator[None]:
 def _port(state_dir: Path) -> int:
     """Return the port of the last start, or a free one where there was none or it is taken."""
     known = _read(state_dir / "endpoint.json")
-    for port in ([known["port"]] if known else []) + [0]:
+    for port in ([known["port"]] if known else []) + random.sample(_PORTS, 50):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return probe.getsockname()[1]
+            return port
     raise ControlError("no free port on 127.0.0.1")
 
 
@@ -207,7 +209,7 @@ def _is_held(lock: Path) -> bool:
 
 def _lock(file: IO[str]) -> None:
     """Take the server's lock. ``find`` holds it for an instant when it looks; a server keeps it."""
-    for _ in range(20):
+    for _ in range(100):
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

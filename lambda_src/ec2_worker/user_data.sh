@@ -4,6 +4,9 @@
 set -euo pipefail
 umask 077
 
+# The SDK asks an instance for its credentials once and waits a second, which a busy one may need longer for.
+export AWS_METADATA_SERVICE_TIMEOUT=10 AWS_METADATA_SERVICE_NUM_ATTEMPTS=3
+
 # Where /tmp is memory, as on Amazon Linux 2023, packages and data do not fit beside the work in 1 GB.
 if [ "$(stat -f -c %T /tmp 2>/dev/null || true)" = tmpfs ]; then export TMPDIR=/var/tmp; fi
 folder="$(mktemp -d)"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any, cast
 
-_SECONDS = 10.0  # for a client to send its request, or to take a part of the answer
+_SECONDS = 60.0  # for a client to send its request, or to take a part of the answer
 
 
 @dataclass(frozen=True)

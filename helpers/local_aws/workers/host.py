@@ -33,7 +33,7 @@ KILLED = 128 + signal.SIGKILL
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BLOCK = 1 << 16
 _PIPE = 17  # blocks: more than a pipe can hold, unless somebody goes on writing
-_GROUP_SECONDS = 5  # for a killed process group to be gone
+_GROUP_SECONDS = 30  # for a killed process group to be gone
 
 
 @dataclass(frozen=True)
