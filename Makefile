@@ -39,7 +39,7 @@ test-embedded:
 	@$(RUN) -m pytest -q -n 4 --dist loadfile tests/local_aws tests/container tests/sdk
 
 test-notebooks:
-	@$(RUN) -m pytest -q -n 3 --dist worksteal tests/notebooks
+	@$(RUN) -m pytest -q -n 4 --dist worksteal tests/notebooks
 
 lab: setup  ## JupyterLab on the notebooks, embedded AWS up
 	@$(RUN) -m helpers.local_aws start

@@ -13,7 +13,8 @@ from botocore.config import Config
 
 from helpers.local_aws import control, credentials
 
-ONE_TRY = Config(retries={"max_attempts": 1})
+# A poll for an activity's task is held for a minute, which is also how long a client waits unless it is told.
+PATIENT = Config(retries={"max_attempts": 1}, read_timeout=180)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Embedded:
             variables.get("AWS_SESSION_TOKEN"),
             region_name=self.server.region,
         )
-        return session.client(service, endpoint_url=self.endpoint_url, config=ONE_TRY)
+        return session.client(service, endpoint_url=self.endpoint_url, config=PATIENT)
 
     def make_role(self, statements: list[dict[str, Any]], *, service: str = "sagemaker.amazonaws.com") -> str:
         """Make a role that ``service`` and the administrator may assume, with one inline policy. Returns its ARN."""

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+MILLISECONDS = 180_000  # that a busy machine may take to draw something
+
 
 @contextmanager
 def jupyterlab(home: Path, folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
@@ -33,12 +35,12 @@ def jupyterlab(home: Path, folder: Path, environment: Mapping[str, str]) -> Iter
         yield f"{_url(server, home)}lab/workspaces/{{0}}/tree/{{0}}.ipynb?token={token}"
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(180)
 
 
 def _url(server: subprocess.Popen[bytes], home: Path) -> str:
     """Return where the server listens, which it writes into a file and, with port 0, only into its log."""
-    for _ in range(300):
+    for _ in range(900):
         found = re.search(r"http://127\.0\.0\.1:[1-9]\d*/", (home / "log").read_text())
         if found:
             return found.group()

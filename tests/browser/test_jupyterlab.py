@@ -11,7 +11,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from jupyter_lab import jupyterlab
+from jupyter_lab import MILLISECONDS, jupyterlab
 
 from helpers import notebooks
 
@@ -31,7 +31,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def page(browser: Any) -> Any:
     """Open a page that is as tall as a notebook."""
-    return browser.new_page(viewport=TALL)
+    page = browser.new_page(viewport=TALL)
+    page.set_default_timeout(MILLISECONDS)
+    return page
 
 
 @pytest.mark.parametrize("name", [twin.stem for twin in notebooks.twins()])
@@ -46,6 +48,9 @@ def test_pictures_are_drawn_and_tables_are_tables(lab: str, page: Any, name: str
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     drawn = ".jp-Notebook .jp-RenderedMermaid:not(.jp-mod-warning) :is(svg, img)"
     page.wait_for_function("([css, n]) => document.querySelectorAll(css).length == n", arg=[drawn, pictures])
+    everything = "n => { const all = [...document.querySelectorAll('.jp-Notebook .jp-RenderedMarkdown')]\n"
+    everything += "return all.length == n && all.every(each => each.childElementCount) }"
+    page.wait_for_function(everything, arg=len(texts))
     # Of what is drawn from Markdown alone: the code of a cell may well hold a fence.
     shown = "\n".join(page.locator(".jp-Notebook .jp-RenderedMarkdown").all_inner_texts())
     assert shown

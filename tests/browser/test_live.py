@@ -5,7 +5,8 @@ A small notebook, run as by hand in a browser, on an embedded AWS, with just the
 
 import json
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -13,7 +14,7 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 from embedded_aws import Embedded
-from jupyter_lab import jupyterlab
+from jupyter_lab import MILLISECONDS, jupyterlab
 
 from helpers import diagrams, notebooks
 from helpers.local_aws.control import ACCOUNT_ID
@@ -39,9 +40,10 @@ CELLS = (
     f'plots.roc(boto3.client("s3"), "{BUCKET}", rows)',
     'plots.metric_by(rows, "train --C")',
 )
-# A Map of three items, the last of which ends as a failed one, between two states that take a second.
+# A Map of three items, the last of which ends as a failed one, between two states. Each lasts until the test ends it.
+WORK = {"Type": "Task", "Resource": f"arn:aws:states:{REGION}:{ACCOUNT_ID}:activity:{MACHINE}"}
 ITEM = {
-    "job": {"Type": "Wait", "Seconds": 1, "Next": "which?"},
+    "job": {**WORK, "ResultPath": None, "Next": "which?"},
     "which?": {
         "Type": "Choice",
         "Choices": [{"Variable": "$", "NumericEquals": 2, "Next": "train: failed"}],
@@ -53,7 +55,7 @@ ITEM = {
 DEFINITION = {
     "StartAt": "prepare",
     "States": {
-        "prepare": {"Type": "Wait", "Seconds": 1, "Next": "train"},
+        "prepare": {**WORK, "ResultPath": None, "Next": "train"},
         "train": {
             "Type": "Map",
             "ItemsPath": "$.steps.train",
@@ -62,7 +64,7 @@ DEFINITION = {
             "ItemProcessor": {"ProcessorConfig": {"Mode": "INLINE"}, "StartAt": "job", "States": ITEM},
             "Next": "record",
         },
-        "record": {"Type": "Wait", "Seconds": 1, "End": True},
+        "record": {**WORK, "End": True},
     },
 }
 # Notes at each change of the picture its source, and what the cell shows besides; "" while there is no picture.
@@ -84,6 +86,7 @@ def aws(embedded: Embedded) -> Iterator[Embedded]:
     """Make the state machine, and predictions in the bucket, with an administrator's rights."""
     role = embedded.make_role([], service="states.amazonaws.com")
     states, s3 = embedded.client("stepfunctions"), embedded.client("s3")
+    states.create_activity(name=MACHINE)
     machine = states.create_state_machine(name=MACHINE, definition=json.dumps(DEFINITION), roleArn=role)
     s3.create_bucket(Bucket=BUCKET)
     for number in (1, 2):
@@ -105,21 +108,33 @@ def page(aws: Embedded, browser: Any, tmp_path: Path) -> Iterator[Any]:
     environment = aws.environment() | aws.variables_of(RIGHTS) | {"PYTHONPATH": str(notebooks.PROJECT)}
     with jupyterlab(tmp_path, tmp_path / "files", environment) as url:
         page = browser.new_page(viewport={"width": 1400, "height": 2400})
+        page.set_default_timeout(MILLISECONDS)
         page.goto(url.format("live"), wait_until="load")
         page.get_by_text("(ipykernel) | Idle").wait_for()  # in the status bar: the kernel is there
         yield page
         page.close()
 
 
-def run(page: Any, number: int) -> None:
-    """Run a cell, counted from 1, and wait until it has ended: its prompt has a number then, no star."""
+def begin(page: Any, number: int) -> None:
+    """Let a cell run, counted from 1."""
     page.locator(".jp-Notebook .jp-CodeCell .cm-content").nth(number - 1).click()
     page.keyboard.press("Control+Enter")
+
+
+def end(page: Any, number: int) -> None:
+    """Wait until a cell has ended: its prompt has a number then, no star."""
     page.wait_for_function(
         "n => /\\d/.test(document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')[n - 1].innerText)",
         arg=number,
-        timeout=60_000,
     )
+
+
+def until_seen(page: Any, what: Callable[[str, str], bool]) -> None:
+    """Wait until a picture and what was shown besides have been as wanted."""
+    deadline = time.monotonic() + MILLISECONDS / 1000
+    while not any(source and what(source, text) for source, text in page.evaluate("window.seen")):
+        assert time.monotonic() < deadline, page.evaluate("window.seen.at(-1)")
+        page.wait_for_timeout(50)
 
 
 def colors(source: str) -> set[str]:
@@ -129,13 +144,27 @@ def colors(source: str) -> set[str]:
 
 
 def test_an_execution_is_seen_to_run_and_plots_are_pictures(aws: Embedded, page: Any) -> None:
-    run(page, 1)
+    states = aws.client("stepfunctions")
+
+    def go_on() -> None:
+        """End the state that runs."""
+        task = states.get_activity_task(activityArn=WORK["Resource"])
+        states.send_task_success(taskToken=task["taskToken"], output="{}")
+
+    begin(page, 1)
+    end(page, 1)
     page.evaluate(WATCH)
     machine = ARN.replace(":execution:", ":stateMachine:").rpartition(":")[0]
-    aws.client("stepfunctions").start_execution(
-        stateMachineArn=machine, name="run", input=json.dumps({"steps": {"train": [0, 1, 2]}})
-    )
-    run(page, 2)
+    states.start_execution(stateMachineArn=machine, name="run", input=json.dumps({"steps": {"train": [0, 1, 2]}}))
+    begin(page, 2)
+    until_seen(page, lambda source, text: colors(source) == {"RUNNING"} and "running for" in text)
+    go_on()
+    until_seen(page, lambda source, text: colors(source) == {"RUNNING", "SUCCEEDED"})
+    for number in range(3):
+        until_seen(page, lambda source, text, number=number: f"{number} of 3" in text)
+        go_on()
+    go_on()
+    end(page, 2)
     page.wait_for_function("() => !document.body.innerText.includes('running for')")
     seen = page.evaluate("window.seen")
 
@@ -153,7 +182,8 @@ def test_an_execution_is_seen_to_run_and_plots_are_pictures(aws: Embedded, page:
     assert "of 3, 1 failed" in unquote(seen[-1][0])
 
     for number in (3, 4):
-        run(page, number)
+        begin(page, number)
+        end(page, number)
         picture = page.locator(".jp-Notebook .jp-CodeCell").nth(number - 1).locator(".jp-RenderedImage img")
         assert picture.evaluate("image => image.complete && image.naturalWidth") == 896  # twice as sharp as it is wide
         assert picture.bounding_box()["width"] == 448

@@ -63,7 +63,7 @@ def test_the_image_versions_give_the_same_metrics_and_plots(name, container_pyth
         pytest.skip("the full data set is not here: `python -m helpers.dataset` fetches it")
     runs = {"ours": Path(sys.executable), "container": container_python}
     processes = {who: start(python, table, tmp_path / who) for who, python in runs.items()}
-    logs = {who: process.communicate(timeout=300)[0] for who, process in processes.items()}
+    logs = {who: process.communicate(timeout=900)[0] for who, process in processes.items()}
     for who, process in processes.items():
         assert process.returncode == 0, f"{who}: {logs[who]}"
     assert logs["container"].splitlines()[-1] == "1.4.2"

@@ -16,7 +16,7 @@ def metrics(python: Path, data: Path, output: Path) -> dict[str, float]:
     """Return what the script writes when ``python`` runs it in script mode."""
     names = {"SM_CHANNEL_TRAIN": data, "SM_MODEL_DIR": output, "SM_OUTPUT_DATA_DIR": output}
     environment = {**os.environ, "PYTHONPATH": "", **{name: str(folder) for name, folder in names.items()}}
-    subprocess.run([python, processing.TRAIN, "--C", "0.5"], env=environment, check=True, timeout=120)
+    subprocess.run([python, processing.TRAIN, "--C", "0.5"], env=environment, check=True, timeout=600)
     return json.loads((output / "metrics.json").read_text())
 
 

@@ -1,7 +1,9 @@
 """What the tests of the embedded AWS as a whole use to talk to it: raw requests, packages, and the words of errors."""
 
+import contextlib
 import http.client
 import io
+import os
 import time
 import urllib.parse
 import zipfile
@@ -48,6 +50,12 @@ def eventually(check: Callable[[], Any], seconds: float = 180) -> Any:
     return answer
 
 
+def settle(embedded: Any) -> None:
+    """Wait until no event waits for a function any more: what was asked for asynchronously has been done."""
+    events = embedded.state_dir / "lambda" / "events"
+    eventually(lambda: not any(events.iterdir()), 600)
+
+
 def family(pid: int) -> set[int]:
     """Return the processes that ``pid`` started, and theirs."""
     parents: dict[int, int] = {}
@@ -63,6 +71,16 @@ def family(pid: int) -> set[int]:
     return found
 
 
+def sockets(pid: int) -> set[str]:
+    """Return the inodes of a process's sockets: all that it had open while it was looked at."""
+    found = set()
+    with contextlib.suppress(OSError):  # it has ended
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # it was closed meanwhile
+                found.add(os.readlink(entry))
+    return {link[8:-1] for link in found if link.startswith("socket:[")}
+
+
 def package(source: str) -> bytes:
     """Return a deployment package whose ``lambda_function.py`` is ``source``."""
     archive = io.BytesIO()
@@ -72,10 +90,14 @@ def package(source: str) -> bytes:
 
 
 def function_settings(name: str, role: str, source: str, **more: Any) -> dict[str, Any]:
-    """Return the parameters of CreateFunction for a Python function."""
+    """Return the parameters of CreateFunction for a Python function.
+
+    Its time is for a busy machine, too: Lambda's own 3 seconds are not.
+    """
     return {
         "FunctionName": name,
         "Role": role,
+        "Timeout": 300,
         "Runtime": "python3.12",
         "Handler": "lambda_function.handler",
         "Code": {"ZipFile": package(source)},
@@ -116,7 +138,7 @@ def send(
     embedded: Any, method: str, target: str, headers: dict[str, str] | list[tuple[str, str]], body: bytes = b""
 ) -> Answer:
     """Send just this, byte for byte: no header, no normalisation is added."""
-    connection = http.client.HTTPConnection(urllib.parse.urlsplit(embedded.endpoint_url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(embedded.endpoint_url).netloc, timeout=180)
     connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
     pairs = list(headers.items()) if isinstance(headers, dict) else headers
     for name, value in [*pairs, ("Content-Length", str(len(body)))]:

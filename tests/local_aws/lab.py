@@ -11,7 +11,7 @@ SYNC = "arn:aws:states:::sagemaker:createProcessingJob.sync"
 RULE = "StepFunctionsGetEventsForSageMakerProcessingJobsRule"
 FINAL = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
 PASS = {"Type": "Pass", "End": True}
-SLEEP = "import time; time.sleep(300)"
+SLEEP = "import time; time.sleep(3000)"
 
 
 def job_of(execution: str, suffix: str = "job", retry: int = 0) -> str:
@@ -79,10 +79,26 @@ class Lab:
             found = self.states.describe_execution(executionArn=execution)
             return found if found["status"] in FINAL else None
 
-        return eventually(final)
+        return eventually(final, 600)
 
     def run(self, states: dict[str, Any], document: Any = None, **more: Any) -> dict[str, Any]:
         return self.ended(self.start(self.machine(states, **more), document))
+
+    def timed_out(self, states: dict[str, Any], document: Any = None, *, began: Callable[[str], bool]) -> str:
+        """Return an execution of which its machine's limit was the end, after it ``began`` (is given its name).
+
+        How long that takes is not known on a busy machine: the limit grows until it was long enough.
+        """
+        for seconds in (2, 10, 50, 250):
+            execution = self.start(self.machine(states, TimeoutSeconds=seconds), document)
+            assert self.ended(execution)["status"] == "TIMED_OUT"
+            if began(execution.rpartition(":")[2]):
+                return execution
+        raise AssertionError("it did not begin in time")
+
+    def known(self, job: str) -> bool:
+        """Whether there is such a job."""
+        return bool(self.sagemaker.list_processing_jobs(NameContains=job)["ProcessingJobSummaries"])
 
     def status(self, job: str) -> str:
         return self.sagemaker.describe_processing_job(ProcessingJobName=job)["ProcessingJobStatus"]
@@ -91,9 +107,6 @@ class Lab:
         """Return a check that a job has got as far as its script."""
 
         def check() -> bool:
-            names = [
-                item["ProcessingJobName"] for item in self.sagemaker.list_processing_jobs()["ProcessingJobSummaries"]
-            ]
-            return job in names and self.status(job) == "InProgress"
+            return self.known(job) and self.status(job) == "InProgress"
 
         return check

@@ -64,7 +64,7 @@ class ProcessingWorkshop(ProcessingRoles):
             self.name(name),
             role_arn=self.role(name, name, "lambda"),
             code=functions.package(functions.SOURCES / folder),
-            timeout=60,
+            timeout=600,  # for a busy machine, too
             memory=256,
             variables=variables or {},
             tags=self.connection.tags,
@@ -103,7 +103,7 @@ class ProcessingWorkshop(ProcessingRoles):
             tags=[{"key": key, "value": value} for key, value in self.connection.tags.items()],
         )
         build = codebuild.start_build(projectName=self.name("image"))["build"]["id"]
-        images.wait_for_build(codebuild, build, logs=self.logs, seconds=60)
+        images.wait_for_build(codebuild, build, logs=self.logs, seconds=600)
         assert images.is_pushed(ecr, self.repository, tag)
         return f"{uri}:{tag}"
 
@@ -344,14 +344,14 @@ class ProcessingWorkshop(ProcessingRoles):
             self._impatient.add(suffix)
         return f"{suffix}-once"
 
-    def ended(self, execution: str, seconds: float = 180) -> dict[str, Any]:
+    def ended(self, execution: str) -> dict[str, Any]:
         """Return an execution's description once it has ended."""
 
         def final() -> dict[str, Any] | None:
             found = self.states.describe_execution(executionArn=execution)
             return found if found["status"] in FINAL else None
 
-        return eventually(final, seconds)
+        return eventually(final, 600)
 
     def run(self, suffix: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Run a machine to its end. Returns the execution's description."""

@@ -1,7 +1,6 @@
 """The system of notebook 06 on the embedded AWS, built as the notebook's role, with the notebook's own statements."""
 
 import json
-import time
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -134,7 +133,7 @@ class StandardizationWorkshop:
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
         return key
 
-    def executions(self, keys: Iterable[str], count: int | None = None, seconds: float = 120) -> list[dict[str, Any]]:
+    def executions(self, keys: Iterable[str], count: int | None = None) -> list[dict[str, Any]]:
         """Return the executions of these keys, one each unless ``count`` is told, once they have ended."""
         wanted = set(keys)
         count = len(wanted) if count is None else count
@@ -145,15 +144,7 @@ class StandardizationWorkshop:
             of_these = [one for one in found if json.loads(one["input"])["object"]["key"] in wanted]
             return of_these if sum(one["status"] in FINAL for one in of_these) >= count else None
 
-        return eventually(ended, seconds)
-
-    def settled(self) -> int:
-        """Return how many executions there are, once no more have started for two seconds."""
-        before = -1
-        while (now := len(standardization.known_executions(self.states, self.machine_arn))) != before:
-            before = now
-            time.sleep(2)
-        return now
+        return eventually(ended, 600)
 
     def _function(self, folder: str, role: str, variables: dict[str, str]) -> str:
         return functions.ensure_function(
@@ -161,7 +152,7 @@ class StandardizationWorkshop:
             self.connection.name(folder.replace("_", "-")),
             role_arn=role,
             code=functions.package(functions.SOURCES / folder),
-            timeout=30,
+            timeout=300,  # for a busy machine, too
             memory=256,
             variables=variables,
             tags=self.connection.tags,

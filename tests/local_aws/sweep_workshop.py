@@ -4,7 +4,6 @@ import hashlib
 import json
 import uuid
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -170,7 +169,13 @@ class Bench:
             found = self.states.describe_execution(executionArn=execution)
             return found if found["status"] in FINAL else None
 
-        return eventually(final, 180)
+        return eventually(final, 600)
+
+    def entered(self, execution: str, kind: str) -> list[str]:
+        """Return the names of the states that were entered, of one kind of event, in their order."""
+        pages = self.states.get_paginator("get_execution_history").paginate(executionArn=execution)
+        events = [event for page in pages for event in page["events"] if event["type"] == kind]
+        return [event["stateEnteredEventDetails"]["name"] for event in events]
 
     def run(self, sweep: dict[str, list[str]] | None = None, **more: Any) -> dict[str, Any]:
         """Plan, start and wait. Returns the manifest."""
@@ -220,8 +225,7 @@ def salted(script: str) -> bytes:
     return (CODE / script).read_bytes() + f"# {uuid.uuid4().hex}\n".encode()
 
 
-def slow(script: str, seconds: float, started: Path | None = None) -> bytes:
-    """Return a script of ``code/`` that waits before it begins."""
-    mark = f"open({str(started)!r}, 'a').write('started\\n')\n" if started else ""
-    text = (CODE / script).read_text()
-    return f"import time\n{mark}time.sleep({seconds})\n# {uuid.uuid4().hex}\n{text}".encode()
+def held(script: str, bucket: str, key: str) -> bytes:
+    """Return a script of ``code/`` that does not begin before there is an object ``key``."""
+    look = f"boto3.client('s3').list_objects_v2(Bucket={bucket!r}, Prefix={key!r})['KeyCount']"
+    return f"import boto3, time\nwhile not {look}:\n    time.sleep(0.1)\n".encode() + salted(script)

@@ -1,8 +1,8 @@
 """Activities: tasks handed to workers that poll, and what comes of those that are slow, silent, gone or wrong."""
 
+import http.client
 import json
 import socket
-import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -142,24 +142,26 @@ def test_a_worker_that_says_nothing_times_out(lab: Lab, activity: str, limits: d
 
 
 def test_heartbeats_keep_a_task_alive_and_a_timeout_ends_it_all_the_same(lab: Lab, activity: str) -> None:
-    execution = lab.start(lab.machine({"only": state(activity, TimeoutSeconds=4, HeartbeatSeconds=2)}))
+    catch = [{"ErrorEquals": ["States.HeartbeatTimeout"], "Next": "wrong"}]
+    # One heartbeat between the second and the eighth keeps the task alive until its timeout.
+    only = state(activity, TimeoutSeconds=10, HeartbeatSeconds=8, Catch=catch)
+    execution = lab.start(lab.machine({"only": only, "wrong": {"Type": "Fail", "Error": "Silent"}}))
     task = lab.states.get_activity_task(activityArn=activity)
-    beats = 0
-    while lab.states.describe_execution(executionArn=execution)["status"] == "RUNNING":
-        time.sleep(0.5)
+
+    def is_over() -> bool:
         try:
-            lab.states.send_task_heartbeat(taskToken=task["taskToken"])
+            return not lab.states.send_task_heartbeat(taskToken=task["taskToken"])
         except lab.states.exceptions.TaskTimedOut:
-            break
-        beats += 1
-    assert beats >= 5  # well beyond the first two seconds
+            return True
+
+    eventually(is_over)
     assert lab.ended(execution)["error"] == "States.Timeout"
 
 
 def test_a_task_that_nobody_takes_waits_for_ever_unless_the_machine_has_a_timeout(lab: Lab, activity: str) -> None:
     # On AWS too the clocks of an activity's task run from when a worker has taken it.
     only = state(activity, TimeoutSeconds=1, Catch=[{"ErrorEquals": ["States.ALL"], "Next": "caught"}])
-    execution = lab.start(lab.machine({"only": only, "caught": PASS}, TimeoutSeconds=2))
+    execution = lab.start(lab.machine({"only": only, "caught": PASS}, TimeoutSeconds=6))
     ended = lab.ended(execution)
     assert (ended["status"], kinds(lab, execution)[-2:]) == ("TIMED_OUT", ["ActivityScheduled", "ExecutionTimedOut"])
 
@@ -223,18 +225,24 @@ def test_twenty_five_workers_wait_at_once_and_each_gets_one_task(lab: Lab, activ
     assert json.loads(lab.ended(execution)["output"]) == list(range(count))
 
 
-def test_a_worker_that_hangs_up_takes_nothing_with_it(lab: Lab, activity: str, embedded: Any) -> None:
+def held(embedded: Any, activity: str) -> socket.socket:
+    """Ask for a task where there is none. Returns the connection, on which no answer comes for a minute."""
     body = json.dumps({"activityArn": activity}).encode()
     headers = {"X-Amz-Target": "AWSStepFunctions.GetActivityTask", "Content-Type": "application/x-amz-json-1.0"}
     headers = signed(embedded, "POST", "/", service="states", headers=headers, body=body)
     host, port = headers["Host"].split(":")
+    lines = [*(f"{name}: {value}" for name, value in headers.items()), f"Content-Length: {len(body)}", "", ""]
+    connection = socket.create_connection((host, int(port)), timeout=180)
+    connection.sendall("\r\n".join(["POST / HTTP/1.1", *lines]).encode() + body)
+    return connection
+
+
+def test_a_worker_that_hangs_up_takes_nothing_with_it(lab: Lab, activity: str, embedded: Any) -> None:
     for _ in range(3):
-        lines = [*(f"{name}: {value}" for name, value in headers.items()), f"Content-Length: {len(body)}", "", ""]
-        with socket.create_connection((host, int(port))) as connection:
-            connection.sendall("\r\n".join(["POST / HTTP/1.1", *lines]).encode() + body)
+        with held(embedded, activity) as connection:
             connection.settimeout(0.3)
             with pytest.raises(TimeoutError):
-                connection.recv(1)  # it is held
+                connection.recv(1)
     lab.start(lab.machine({"only": state(activity)}), {"n": 1})
     task = lab.states.get_activity_task(activityArn=activity)
     assert json.loads(task["input"]) == {"n": 1}
@@ -290,12 +298,14 @@ def test_tasks_that_wait_go_on_after_a_restart_and_tokens_stay_good(tmp_path_fac
         token = lab.states.get_activity_task(activityArn=activity, workerName="me")["taskToken"]
         waiting = lab.start(machine, {"n": 2})
         eventually(scheduled(lab, waiting))
-        with ThreadPoolExecutor(1) as pool:
-            other = lab.states.create_activity(name="idle")["activityArn"]
-            idle = pool.submit(own.client("stepfunctions").get_activity_task, activityArn=other)
-            time.sleep(0.5)
+        other = lab.states.create_activity(name="idle")["activityArn"]
+        with held(own, other) as idle:
+            for _ in range(5):  # requests that came later have been answered: this one is held
+                lab.states.describe_activity(activityArn=other)
             control.stop(state_dir)
-            assert "taskToken" not in idle.result()  # a poll ends with the stop, long before its minute
+            answer = http.client.HTTPResponse(idle)
+            answer.begin()
+            assert (answer.status, answer.read()) == (200, b"{}")  # it ends with the stop
         assert token not in (state_dir / "server.log").read_text()
         own = Embedded(control.start(state_dir)[0])
         states = own.client("stepfunctions")

@@ -14,13 +14,18 @@ from clients import ACCOUNT, REGION, Answer, allow, arn, eventually, function_se
 from helpers import apis
 
 SOURCE = """
-import json, time
+import boto3, json, time
 
 def handler(event, context):
     asked = json.loads(event["body"]) if event.get("body") and not event["isBase64Encoded"] else {}
     if "raise" in asked:
         raise ValueError(asked["raise"])
     time.sleep(asked.get("sleep", 0))
+    if "bucket" in asked:
+        s3 = boto3.client("s3")
+        s3.put_object(Bucket=asked["bucket"], Key="begun")
+        while not s3.list_objects_v2(Bucket=asked["bucket"], Prefix="go on")["KeyCount"]:
+            time.sleep(0.1)
     return asked["answer"] if "answer" in asked else {"statusCode": 200, "body": json.dumps(event)}
 """
 JSON = {"content-type": "application/json"}
@@ -33,8 +38,8 @@ class Web:
         self.embedded = embedded
         self.api, self.functions = embedded.client("apigatewayv2"), embedded.client("lambda")
         self.name = f"api-{uuid.uuid4().hex[:8]}"
-        role = embedded.make_role([allow("logs:*")], service="lambda.amazonaws.com")
-        made = self.functions.create_function(**function_settings(self.name, role, SOURCE, Timeout=10))
+        role = embedded.make_role([allow("logs:* s3:*")], service="lambda.amazonaws.com")
+        made = self.functions.create_function(**function_settings(self.name, role, SOURCE, Timeout=60))
         self.function = made["FunctionArn"]
         self.api_id = self.api.create_api(Name=self.name, ProtocolType="HTTP")["ApiId"]
         self.path = f"/_execute-api/{self.api_id}"
@@ -242,7 +247,7 @@ def test_a_function_that_fails_is_an_error_without_details(web: Web) -> None:
 def test_a_function_that_takes_too_long(web: Web, kept: list[str]) -> None:
     integration = web.integrate(TimeoutInMillis=200)
     kept.append(web.route("POST /slow", "NONE", integration))
-    got = web.send("POST", "/slow", b'{"sleep": 3}', JSON)
+    got = web.send("POST", "/slow", b'{"sleep": 50}', JSON)
     assert (got.status, got.body) == (503, '{"message": "Service Unavailable"}')
 
 
@@ -377,9 +382,12 @@ def test_ensure_api_converges(web: Web) -> None:
 
 
 def test_a_slow_function_keeps_nobody_waiting(web: Web) -> None:
+    s3 = web.embedded.client("s3")
+    s3.create_bucket(Bucket=web.name)
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(web.send, "POST", "/open", b'{"sleep": 2}', JSON)
-        eventually(slow.running)
+        slow = pool.submit(web.send, "POST", "/open", json.dumps({"bucket": web.name}).encode(), JSON)
+        eventually(lambda: s3.list_objects_v2(Bucket=web.name)["KeyCount"])
         assert web.ask("quick").body == "quick"
         assert not slow.done()
+        s3.put_object(Bucket=web.name, Key="go on")
         assert slow.result().status == 200

@@ -160,11 +160,13 @@ def test_100_jobs_on_two_slots_end_in_the_order_of_their_queues_priority(shop: S
     shop.switch("ENABLED")
     jobs = [shop.ended(job_id) for job_id in submitted]
     assert {job["status"] for job in jobs} == {"SUCCEEDED"}
-    by_start = sorted(jobs, key=lambda job: job["startedAt"])
-    # Two run at a time: where one queue ends and the next begins, their last and first may start in either order.
-    queues = [job["jobQueue"].rpartition("-")[2] for job in by_start]
-    for suffix, first, after in (("urgent", 0, 33), ("middle", 33, 66), ("late", 66, 100)):
-        assert set(queues[first + 1 : after - 1]) == {suffix}
+    started = {
+        suffix: [job["startedAt"] for job in jobs if job["jobQueue"].endswith(f"-{suffix}")]
+        for suffix in ("urgent", "middle", "late")
+    }
+    # Two run at a time: the last job of a queue may be slow to start in its place, while the other goes on with others.
+    for earlier, later in (("urgent", "middle"), ("middle", "late")):
+        assert sum(at > min(started[later]) for at in started[earlier]) <= 1
     begun = [job["startedAt"] for job in jobs]
     assert all(sum(other["startedAt"] < at < other["stoppedAt"] for other in jobs) <= 2 for at in begun)
 
@@ -321,7 +323,7 @@ def test_jobs_that_wait_go_on_after_a_restart_and_what_ran_is_tried_again(tmp_pa
         shop.becomes(hanging, "RUNNING")
         before = family(server.pid)
         control.stop(tmp_path / "state")
-        eventually(lambda: not any(map(runs, before)), 10)
+        eventually(lambda: not any(map(runs, before)))
         server, _ = control.start(tmp_path / "state")
         shop.embedded = Embedded(server)
         shop.batch = shop.embedded.client("batch")

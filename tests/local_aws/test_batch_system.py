@@ -51,9 +51,9 @@ def test_an_array_takes_the_parts_of_a_list(system: ProcessingWorkshop) -> None:
     listed = processing.put_json(system.s3, system.bucket, "sets/parts.json", system.parts)
     environment = told(BUCKET=system.bucket, PARTS=listed, OUTPUT="summaries/array", FAIL_FIRST_ATTEMPT="1")
     job = submit(system, arrayProperties={"size": 4}, containerOverrides=environment)
-    (parent,) = containers.wait_for_jobs(batch, [job], seconds=60).to_dict("records")
+    (parent,) = containers.wait_for_jobs(batch, [job], seconds=180).to_dict("records")
     assert parent["status"] == "SUCCEEDED"
-    table = containers.wait_for_jobs(batch, containers.array_children(batch, job), seconds=5)
+    table = containers.wait_for_jobs(batch, containers.array_children(batch, job), seconds=180)
     assert list(table["attempts"]) == [2] * 4
     for part in system.parts:
         key = f"summaries/array/{part.rpartition('/')[2].replace('.csv', '.json')}"
@@ -92,7 +92,7 @@ def test_a_stopped_execution_ends_its_jobs(system: ProcessingWorkshop) -> None:
     queue = system.name("normal")
     (job,) = eventually(lambda: batch.list_jobs(jobQueue=queue, jobStatus="RUNNING")["jobSummaryList"])
     system.states.stop_execution(executionArn=execution)
-    (row,) = containers.wait_for_jobs(batch, [job["jobId"]], seconds=40).to_dict("records")
+    (row,) = containers.wait_for_jobs(batch, [job["jobId"]], seconds=180).to_dict("records")
     assert row["status"] == "FAILED"
 
 

@@ -15,6 +15,7 @@ from helpers.local_aws.cloudformation.resources import TYPES
 
 FUNCTION = "import os\ndef handler(event, context):\n    return os.environ['TABLE']\n"
 IAM = ["CAPABILITY_IAM"]
+PATIENCE = {"Delay": 1, "MaxAttempts": 180}
 
 
 def trust(service):
@@ -113,7 +114,7 @@ def everything(bucket):
                 "Type": "AWS::SSM::Parameter::Value<AWS::EC2::Image::Id>",
                 "Default": "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64",
             },
-            "Timeout": {"Type": "Number", "Default": 5},
+            "Timeout": {"Type": "Number", "Default": 50},
         },
         "Resources": resources,
         "Outputs": {name: {"Value": {"Ref": name}} for name in properties}
@@ -205,7 +206,7 @@ def test_every_type_is_made_works_and_is_deleted(lab, embedded):
     functions, sns, sqs = (embedded.client(service) for service in ("lambda", "sns", "sqs"))
     found = functions.get_function(FunctionName=made["Function"])
     assert found["Tags"] == {"workshop": "demo"}
-    assert found["Configuration"]["Timeout"] == 5
+    assert found["Configuration"]["Timeout"] == 50
     assert json.load(functions.invoke(FunctionName=made["Function"])["Payload"]) == made["Table"]
     states = embedded.client("stepfunctions")
     run = states.start_execution(stateMachineArn=made["Machine"])["executionArn"]
@@ -253,7 +254,7 @@ def test_every_type_is_changed_in_place_and_back(lab, embedded):
         "Table": {"DeletionProtectionEnabled": False},
         "FunctionRole": {"Policies": [], "MaxSessionDuration": 7200},
         "Function": {
-            "Timeout": 9, "Code": {"ZipFile": FUNCTION.replace("os.environ['TABLE']", "'changed'")},
+            "Timeout": 90, "Code": {"ZipFile": FUNCTION.replace("os.environ['TABLE']", "'changed'")},
             "MemorySize": 256, "Description": "changed",
         },
         "Machine": {"DefinitionSubstitutions": {"Function": get("Function"), "Unused": "x"},
@@ -312,14 +313,14 @@ def test_every_type_is_changed_in_place_and_back(lab, embedded):
         }
 
     assert seen() == {
-        "timeout": 9, "tags": {"workshop": "two", "new": "y"}, "answer": "changed", "session": 7200,
+        "timeout": 90, "tags": {"workshop": "two", "new": "y"}, "answer": "changed", "session": 7200,
         "inline": [], "role tags": {"workshop": "two", "new": "y"}, "attached": 0, "profile": [made["FunctionRole"]],
         "ports": [22, None], "raw": "false", "queue": ("90", "1"), "sends": False, "start": "B", "targets": ["other"],
         "rule": "DISABLED", "retention": 14, "notified": False,
     }  # fmt: skip
     assert lab.update(name, first, **more) == "UPDATE_COMPLETE", lab.reasons(name, "UPDATE_FAILED")
     assert seen() == {
-        "timeout": 5, "tags": {"workshop": "two", "new": "y"}, "answer": made["Table"], "session": 3600,
+        "timeout": 50, "tags": {"workshop": "two", "new": "y"}, "answer": made["Table"], "session": 3600,
         "inline": ["table"], "role tags": {"workshop": "two", "new": "y"}, "attached": 1,
         "profile": [made["WorkerRole"]], "ports": [443], "raw": "true", "queue": ("60", "0"), "sends": True,
         "start": "A", "targets": ["reap"], "rule": "ENABLED", "retention": 7, "notified": True,
@@ -332,11 +333,11 @@ def test_a_change_set_shows_what_its_execution_then_does(lab, embedded):
     first = queue(VisibilityTimeout=10)
     lab.cf.create_change_set(StackName=name, ChangeSetName="first", ChangeSetType="CREATE",
                              TemplateBody=json.dumps(first))  # fmt: skip
-    lab.cf.get_waiter("change_set_create_complete").wait(StackName=name, ChangeSetName="first")
+    lab.cf.get_waiter("change_set_create_complete").wait(StackName=name, ChangeSetName="first", WaiterConfig=PATIENCE)
     assert lab.cf.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "REVIEW_IN_PROGRESS"
     assert lab.cf.describe_stack_resources(StackName=name)["StackResources"] == []
     lab.cf.execute_change_set(StackName=name, ChangeSetName="first")
-    lab.cf.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+    lab.cf.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig=PATIENCE)
     before = lab.physical(name)["Queue"]
 
     second = queue(VisibilityTimeout=20, QueueName=f"{name}-named")
@@ -350,7 +351,7 @@ def test_a_change_set_shows_what_its_execution_then_does(lab, embedded):
     assert (changes["Queue"]["Action"], changes["Queue"]["Replacement"]) == ("Modify", "True")
     assert changes["Queue"]["PhysicalResourceId"] == before
     lab.cf.execute_change_set(StackName=name, ChangeSetName="second")
-    lab.cf.get_waiter("stack_update_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+    lab.cf.get_waiter("stack_update_complete").wait(StackName=name, WaiterConfig=PATIENCE)
     assert lab.physical(name)["Queue"].endswith(f"{name}-named")
     assert refused(lambda: embedded.client("sqs").get_queue_attributes(QueueUrl=before))[0].endswith("NonExistentQueue")
     assert [item["ChangeSetName"] for item in lab.cf.list_change_sets(StackName=name)["Summaries"]] == ["second"]
@@ -368,7 +369,7 @@ def test_a_change_set_shows_what_its_execution_then_does(lab, embedded):
         "No updates are to be performed.",
     )
     lab.cf.delete_stack(StackName=name)
-    lab.cf.get_waiter("stack_delete_complete").wait(StackName=found["StackId"], WaiterConfig={"Delay": 1})
+    lab.cf.get_waiter("stack_delete_complete").wait(StackName=found["StackId"], WaiterConfig=PATIENCE)
 
 
 def test_a_service_role_decides_what_can_be_made(lab, embedded):
@@ -543,7 +544,7 @@ def test_a_service_role_reads_no_template_for_a_caller_who_may_not(lab, embedded
 
 def test_a_stack_can_be_deleted_while_it_is_made(lab, embedded):
     name = lab.name()
-    lab.cf.create_stack(StackName=name, TemplateBody=json.dumps(chain(40)))
+    lab.cf.create_stack(StackName=name, TemplateBody=json.dumps(chain(200)))
     eventually(lambda: lab.reasons(name, "CREATE_COMPLETE"))
     assert "can not be updated" in refused(lambda: lab.update(name, queue()))[1]
     assert lab.delete(name) == "DELETE_COMPLETE"
@@ -575,7 +576,7 @@ def test_stacks_outlive_a_restart(own):
 def test_a_stop_in_the_middle_ends_the_operation_with_a_reason(own):
     lab = Lab(Embedded(control.start(own)[0]))
     name = lab.name()
-    lab.cf.create_stack(StackName=name, TemplateBody=json.dumps(chain(40)))
+    lab.cf.create_stack(StackName=name, TemplateBody=json.dumps(chain(200)))
     eventually(lambda: lab.reasons(name, "CREATE_COMPLETE"))
     control.stop(own)
     lab = Lab(Embedded(control.start(own)[0]))

@@ -80,7 +80,7 @@ def test_without_privileged_mode_there_is_no_docker_daemon(yard):
 
 
 def test_a_stopped_build_is_gone(yard):
-    build_id = yard.start("echo started", "sleep 120")
+    build_id = yard.start("echo started", "sleep 600")
     eventually(lambda: yard.found(build_id)["currentPhase"] == "BUILD")
     build = yard.codebuild.stop_build(id=build_id)["build"]
     assert (build["buildStatus"], build["buildComplete"]) == ("STOPPED", True)
@@ -114,7 +114,7 @@ def test_parameters_of_ssm_are_variables(yard):
         ("source", "DOWNLOAD_SOURCE", "AccessDenied: User: "),
         ("artifacts", "UPLOAD_ARTIFACTS", "s3:PutObject"),
         ("parameters", "DOWNLOAD_SOURCE", "ssm:GetParameters"),
-        ("logs", "PROVISIONING", "logs:CreateLogStream"),
+        ("logs", "QUEUED", "logs:CreateLogStream"),
     ],
 )
 def test_a_permission_that_the_role_lacks_is_named(yard, without, phase, said):

@@ -25,7 +25,7 @@ PULL = "ecr:GetAuthorizationToken ecr:BatchCheckLayerAvailability ecr:BatchGetIm
 def command(*arguments: str, code: int = 0, env: dict[str, str] | None = None) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "helpers.local_aws", *arguments],
-        cwd=control.PROJECT, env=env, capture_output=True, text=True, check=False, timeout=90,
+        cwd=control.PROJECT, env=env, capture_output=True, text=True, check=False, timeout=180,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -98,18 +98,19 @@ def test_many_who_start_at_once_get_one_server(state: Path) -> None:
         ]
         for word in ("start", "status")
     )
-    told = [process.communicate(timeout=60)[0] for process in starts]
+    told = [process.communicate(timeout=180)[0] for process in starts]
     assert all(here(state).endpoint_url in text for text in told), told
     assert sum("started at" in text for text in told) == 1
     for process in looks:
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)
 
 
 def test_a_port_may_be_chosen_and_a_taken_one_is_explained(state: Path) -> None:
+    # This process's own, and below those of outgoing connections: nobody else takes it when it is free again.
+    port = str(19_000 + os.getpid() % 1_000)
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind(("127.0.0.1", int(port)))
         taken.listen()
-        port = str(taken.getsockname()[1])
         told = command("start", "--state-dir", str(state), "--port", port, code=1)
         assert "did not start" in told
         assert "address already in use" in told.lower()
@@ -232,7 +233,7 @@ def busy(state: Path) -> tuple[Embedded, str]:
     client.create_function(**function_settings(name, function_role, source, Timeout=600))
     client.invoke(FunctionName=name, Payload=b"0")
     client.invoke(FunctionName=name, Payload=b"600", InvocationType="Event")
-    eventually(lambda: len(family(embedded.server.pid)) >= 6, 30)
+    eventually(lambda: len(family(embedded.server.pid)) >= 6)
     return embedded, name
 
 
@@ -240,8 +241,8 @@ def test_a_stop_ends_jobs_and_functions(state: Path) -> None:
     embedded, _ = busy(state)
     running = family(embedded.server.pid)
     control.stop(state)
-    eventually(lambda: all(map(is_gone, running)), 10)
-    assert processes(state) == []
+    eventually(lambda: all(map(is_gone, running)))
+    eventually(lambda: not processes(state))
 
 
 def test_a_killed_server_leaves_nothing_running_and_starts_again(state: Path) -> None:
@@ -251,8 +252,8 @@ def test_a_killed_server_leaves_nothing_running_and_starts_again(state: Path) ->
     embedded.client("s3").put_object(Bucket=bucket, Key="k", Body=b"kept")
     running = family(embedded.server.pid)
     os.kill(embedded.server.pid, signal.SIGKILL)
-    eventually(lambda: all(map(is_gone, running)), 15)
-    assert processes(state) == []
+    eventually(lambda: all(map(is_gone, running)))
+    eventually(lambda: not processes(state))
     assert control.find(state) is None
     control.start(state)
     after = here(state)

@@ -49,25 +49,25 @@ def waiting(embedded: Embedded) -> list[Path]:
 def test_a_function_that_fails_twice_is_tried_until_it_succeeds(embedded: Any) -> None:
     uploads = made(embedded, UNSTEADY, SUCCEEDS_AT="3")
     uploads.put("k")
-    eventually(uploads.deliveries, 20)
-    eventually(lambda: len(uploads.starts()) == 3, 10)
+    eventually(uploads.deliveries)
+    eventually(lambda: len(uploads.starts()) == 3)
     assert {*uploads.starts()} == {*uploads.deliveries()}  # one event, one id
 
 
 def test_a_function_that_always_fails_is_given_up(embedded: Any) -> None:
     uploads = made(embedded, UNSTEADY, SUCCEEDS_AT="9")
     uploads.put("k")
-    eventually(lambda: len(uploads.starts()) == 3, 20)
+    eventually(lambda: len(uploads.starts()) == 3)
     [request_id] = {*uploads.starts()}
-    eventually(lambda: request_id in (embedded.state_dir / "server.log").read_text(), 10)
-    assert not [file for file in waiting(embedded) if request_id in file.name]
+    eventually(lambda: request_id in (embedded.state_dir / "server.log").read_text())
+    eventually(lambda: not [file for file in waiting(embedded) if request_id in file.name])
     assert uploads.deliveries().total() == 0
 
 
 def test_a_burst_loses_and_doubles_nothing(embedded: Any) -> None:
     uploads = made(embedded)
     burst(uploads)
-    keys = [record["s3"]["object"]["key"] for record in uploads.records(BURST, 120)]
+    keys = [record["s3"]["object"]["key"] for record in uploads.records(BURST)]
     assert sorted(keys, key=int) == [str(n) for n in range(BURST)]
     assert {*uploads.deliveries().values()} == {1}
 
@@ -79,7 +79,7 @@ def test_an_invocation_has_one_id_for_all_who_see_it(embedded: Any) -> None:
         uploads.lambdas.invoke(FunctionName=uploads.name, InvocationType=kind, Payload=event)
         for kind in ("Event", "RequestResponse")
     ]
-    eventually(lambda: uploads.deliveries().total() == 2, 10)
+    eventually(lambda: uploads.deliveries().total() == 2)
     assert {*uploads.deliveries()} == {answer["ResponseMetadata"]["RequestId"] for answer in answers}
 
 
@@ -100,7 +100,7 @@ def test_reserved_concurrency_holds_for_events(embedded: Any) -> None:
     uploads.lambdas.put_function_concurrency(FunctionName=uploads.name, ReservedConcurrentExecutions=0)
     uploads.put("never")
     log = embedded.state_dir / "server.log"
-    eventually(lambda: f"{uploads.function} may not run at all" in log.read_text(), 10)
+    eventually(lambda: f"{uploads.function} may not run at all" in log.read_text())
     uploads.lambdas.delete_function_concurrency(FunctionName=uploads.name)
     uploads.put("again")
     assert uploads.keys(5)[-1] == "again"
@@ -131,37 +131,52 @@ def again(uploads: Uploads, embedded: Embedded) -> Uploads:
     return uploads
 
 
+def slow(embedded: Embedded, at_once: int = 4) -> Uploads:
+    """Make a function for which the events of a burst wait long enough to be found waiting."""
+    uploads = made(embedded, SLEEP="2")
+    uploads.lambdas.put_function_concurrency(FunctionName=uploads.name, ReservedConcurrentExecutions=at_once)
+    return uploads
+
+
+def hurry(uploads: Uploads) -> None:
+    """Let the function take no time for what is left."""
+    variables = {"Variables": {"NOTES": uploads.notes}}
+    uploads.lambdas.update_function_configuration(FunctionName=uploads.name, Environment=variables)
+
+
 def test_a_stop_halfway_through_a_burst_loses_nothing(own: Path) -> None:
     embedded = start(own)
-    uploads = made(embedded, SLEEP="0.3")
+    uploads = slow(embedded)
     burst(uploads, 60)
-    eventually(lambda: uploads.deliveries().total() >= 8, 30)
+    eventually(lambda: uploads.deliveries().total() >= 8)
     control.stop(own)
     left = waiting(embedded)
     assert left, "the stop came too late to show anything"
     uploads = again(uploads, start(own))
+    hurry(uploads)
     records = {record["s3"]["object"]["key"] for record in at_least(uploads, 60)}
     assert records == {str(n) for n in range(60)}
-    eventually(lambda: not waiting(embedded), 30)
+    eventually(lambda: not waiting(embedded))
     # Only what was running at the stop can have come twice.
     doubled = [request for request, count in uploads.deliveries().items() if count > 1]
     assert not [request for request in doubled if not any(request in file.name for file in left)]
 
 
 def test_a_kill_halfway_through_a_burst_loses_nothing(own: Path) -> None:
-    uploads = made(start(own), SLEEP="0.3")
+    uploads = slow(start(own))
     control.stop(own)  # functions and roles are saved by a stop; events and objects need none
     embedded = start(own)
     uploads = again(uploads, embedded)
     burst(uploads, 60)
-    eventually(lambda: uploads.deliveries().total() >= 8, 30)
+    eventually(lambda: uploads.deliveries().total() >= 8)
     os.kill(embedded.server.pid, signal.SIGKILL)
-    eventually(lambda: control.find(own) is None, 10)
+    eventually(lambda: control.find(own) is None)
     assert waiting(embedded), "the kill came too late to show anything"
     uploads = again(uploads, start(own))
+    hurry(uploads)
     records = {record["s3"]["object"]["key"] for record in at_least(uploads, 60)}
     assert records == {str(n) for n in range(60)}
-    eventually(lambda: not waiting(embedded), 30)
+    eventually(lambda: not waiting(embedded))
 
 
 def test_sequencers_grow_over_a_restart(own: Path) -> None:
@@ -175,14 +190,14 @@ def test_sequencers_grow_over_a_restart(own: Path) -> None:
 
 
 def test_events_of_a_function_that_is_gone_are_dropped(embedded: Any) -> None:
-    uploads = made(embedded, SLEEP="2")
+    uploads = slow(embedded, at_once=1)
     burst(uploads, 20)
-    eventually(uploads.starts, 20)
+    eventually(uploads.starts)
     uploads.lambdas.delete_function(FunctionName=uploads.name)
     log = embedded.state_dir / "server.log"
-    eventually(lambda: f"there is no {uploads.function}" in log.read_text(), 20)
+    eventually(lambda: f"there is no {uploads.function}" in log.read_text())
 
 
 def at_least(uploads: Uploads, count: int) -> list[dict[str, Any]]:
-    eventually(lambda: len(uploads.deliveries()) >= count, 60)
+    eventually(lambda: len(uploads.deliveries()) >= count)
     return uploads.records(uploads.deliveries().total())

@@ -37,12 +37,14 @@ def sessions(embedded: Embedded) -> dict[str, Any]:
 
 def test_the_first_state_is_entered_at_once(own: Embedded) -> None:
     lab = Lab(own)
-    machine, waits = lab.machine({"only": PASS}), []
-    for _ in range(10):
+    machine = lab.machine({"only": PASS})
+
+    def wait() -> float:
         execution = lab.ended(lab.start(machine))["executionArn"]
         events = lab.states.get_execution_history(executionArn=execution)["events"]
-        waits.append((events[1]["timestamp"] - events[0]["timestamp"]).total_seconds())
-    assert min(waits) < 0.05  # the base waits 0.15 seconds before each
+        return (events[1]["timestamp"] - events[0]["timestamp"]).total_seconds()
+
+    eventually(lambda: wait() < 0.1)  # the base waits 0.15 seconds before each, a busy machine before some
 
 
 def test_many_executions_take_little_room(own: Embedded) -> None:
@@ -117,22 +119,24 @@ def test_executions_go_on_after_a_restart(own: Embedded) -> None:
 
 
 def until_entered(lab: Lab, arn: str, kind: str) -> None:
-    while kind not in {event["type"] for event in lab.states.get_execution_history(executionArn=arn)["events"]}:
-        time.sleep(0.02)
+    def check() -> bool:
+        return kind in {event["type"] for event in lab.states.get_execution_history(executionArn=arn)["events"]}
+
+    eventually(check)
 
 
 def test_a_task_that_a_stop_cut_off_fails_as_the_service_would_and_is_tried_again(own: Embedded) -> None:
     server, _ = control.start(own.state_dir)
     lab = Lab(Embedded(server))
-    source = "import time\ndef handler(event, context):\n    time.sleep(event['seconds'])\n    return 'done'\n"
+    source = "import time\ndef handler(tries, context):\n    time.sleep(0 if tries else 300)\n    return 'done'\n"
     function_role = lab.embedded.make_role([], service="lambda.amazonaws.com")
-    settings = function_settings("sleeps", function_role, source, Timeout=10)
+    settings = function_settings("sleeps", function_role, source, Timeout=600)
     name = lab.embedded.client("lambda").create_function(**settings)["FunctionArn"]
     retry = [{"ErrorEquals": ["Lambda.ServiceException"], "IntervalSeconds": 1, "MaxAttempts": 1}]
     call = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "Retry": retry, "End": True}
-    call["Parameters"] = {"FunctionName": name, "Payload.$": "$"}
+    call["Parameters"] = {"FunctionName": name, "Payload.$": "$$.State.RetryCount"}
     role = lab.embedded.make_role([allow("lambda:InvokeFunction")], service="states.amazonaws.com")
-    arn = lab.start(lab.machine({"call": call}, role=role), {"seconds": 4})
+    arn = lab.start(lab.machine({"call": call}, role=role))
     until_entered(lab, arn, "TaskStarted")
     control.stop(own.state_dir)
     server, _ = control.start(own.state_dir)

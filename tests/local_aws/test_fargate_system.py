@@ -74,7 +74,7 @@ def test_a_stopped_execution_stops_its_tasks(system: ProcessingWorkshop) -> None
     system.states.stop_execution(executionArn=execution)
     table = containers.wait_for_tasks(ecs, cluster, running)
     assert set(table["status"]) == {"STOPPED"}
-    assert ecs.list_tasks(cluster=cluster, desiredStatus="RUNNING")["taskArns"] == []
+    eventually(lambda: not ecs.list_tasks(cluster=cluster, desiredStatus="RUNNING")["taskArns"])
 
 
 @pytest.mark.parametrize(("suffix", "kind", "service", "action", "reason"), [

@@ -1,6 +1,7 @@
 """Map and Parallel: items that really run, their history as AWS writes it, and what ends with them."""
 
 import json
+import uuid
 from typing import Any
 
 import pytest
@@ -133,10 +134,21 @@ def test_a_failed_item_fails_the_map_and_cuts_the_others_off(lab: Lab) -> None:
 
 
 def test_at_most_forty_items_run_at_once(lab: Lab) -> None:
-    wait = {"Type": "Wait", "Seconds": 1, "End": True}
-    execution = lab.run({"map": inline({"wait": wait}, ResultPath=None)}, list(range(60)))
+    hand = lab.states.create_activity(name=f"forty-{uuid.uuid4().hex[:8]}")["activityArn"]
+    work = {"Type": "Task", "Resource": hand, "End": True}
+    execution = lab.start(lab.machine({"map": inline({"work": work}, ResultPath=None)}), list(range(60)))
+
+    def taken() -> str:
+        return eventually(lambda: lab.states.get_activity_task(activityArn=hand).get("taskToken"))
+
+    forty = [taken() for _ in range(40)]  # which only ends when so many run
+    for token in forty:
+        lab.states.send_task_success(taskToken=token, output="{}")
+    for _ in range(20):
+        lab.states.send_task_success(taskToken=taken(), output="{}")
+    assert lab.ended(execution)["status"] == "SUCCEEDED"
     running, most = 0, 0
-    for event in history(lab, execution["executionArn"]):
+    for event in history(lab, execution):
         running += {"MapIterationStarted": 1, "MapIterationSucceeded": -1}.get(event["type"], 0)
         most = max(most, running)
     assert most == 40
@@ -188,12 +200,14 @@ def sleeping_items(lab: Lab) -> dict[str, Any]:
 
 @pytest.mark.parametrize("how", ["stopped", "timed out"])
 def test_the_jobs_of_all_items_end_with_their_execution(lab: Lab, how: str) -> None:
-    more = {"TimeoutSeconds": 5} if how == "timed out" else {}
-    machine = lab.machine({"map": inline({"job": sleeping_items(lab)}, MaxConcurrency=2)}, **more)
-    execution = lab.start(machine, [1, 2, 3])
-    name = execution.rpartition(":")[2]
-    eventually(lambda: all(lab.running(f"{name}-{n}")() for n in (1, 2)))
-    if how == "stopped":
+    states = {"map": inline({"job": sleeping_items(lab)}, MaxConcurrency=2)}
+    if how == "timed out":
+        execution = lab.timed_out(states, [1, 2, 3], began=lambda name: all(lab.known(f"{name}-{n}") for n in (1, 2)))
+        name = execution.rpartition(":")[2]
+    else:
+        execution = lab.start(lab.machine(states), [1, 2, 3])
+        name = execution.rpartition(":")[2]
+        eventually(lambda: all(lab.running(f"{name}-{n}")() for n in (1, 2)))
         lab.states.stop_execution(executionArn=execution)
     assert lab.ended(execution)["status"] == ("ABORTED" if how == "stopped" else "TIMED_OUT")
     eventually(lambda: all(lab.status(f"{name}-{n}") == "Stopped" for n in (1, 2)))
@@ -203,16 +217,17 @@ def test_the_jobs_of_all_items_end_with_their_execution(lab: Lab, how: str) -> N
 
 
 def test_a_failed_branch_stops_the_job_of_the_other(lab: Lab) -> None:
-    fail = {"Type": "Fail", "Error": "Broken", "Cause": "c"}
-    wait_then_fail = {
-        "StartAt": "wait",
-        "States": {"wait": {"Type": "Wait", "Seconds": 2, "Next": "fail"}, "fail": fail},
-    }
-    branches = [{"StartAt": "job", "States": {"job": lab.job(SLEEP)}}, wait_then_fail]
-    execution = lab.run({"both": {"Type": "Parallel", "Branches": branches, "End": True}})
-    assert (execution["status"], execution["error"]) == ("FAILED", "Broken")
-    eventually(lambda: lab.status(job_of(execution["executionArn"])) == "Stopped")
-    kinds = [event["type"] for event in history(lab, execution["executionArn"])]
+    hand = lab.states.create_activity(name=f"fails-{uuid.uuid4().hex[:8]}")["activityArn"]
+    states = {"job": lab.job(SLEEP), "fail": {"Type": "Task", "Resource": hand, "End": True}}
+    branches = [{"StartAt": name, "States": {name: state}} for name, state in states.items()]
+    execution = lab.start(lab.machine({"both": {"Type": "Parallel", "Branches": branches, "End": True}}))
+    eventually(lab.running(job_of(execution)))
+    token = eventually(lambda: lab.states.get_activity_task(activityArn=hand).get("taskToken"))
+    lab.states.send_task_failure(taskToken=token, error="Broken", cause="c")
+    ended = lab.ended(execution)
+    assert (ended["status"], ended["error"]) == ("FAILED", "Broken")
+    eventually(lambda: lab.status(job_of(execution)) == "Stopped")
+    kinds = [event["type"] for event in history(lab, execution)]
     assert kinds[-2:] == ["ParallelStateFailed", "ExecutionFailed"]
 
 

@@ -260,9 +260,9 @@ def received(sqs: Any, url: str) -> list[str]:
     found: list[str] = []
 
     def two() -> bool:
-        messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=60).get("Messages", [])
+        messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=600).get("Messages", [])
         found.extend(message["Body"] for message in messages)
         return len(found) >= 2
 
-    eventually(two, 10)
+    eventually(two)
     return found

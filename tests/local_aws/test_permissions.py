@@ -3,6 +3,7 @@
 import hashlib
 import json
 import uuid
+from functools import partial
 from typing import Any
 
 import pytest
@@ -336,3 +337,53 @@ def test_creating_something_with_tags_needs_the_permission_to_tag(embedded: Any)
     functions.create_function(**settings)
     states.create_state_machine(name=name(), **machine)
     codecommit.create_repository(repositoryName=name())
+
+
+def test_a_role_that_is_made_again_is_not_that_of_earlier_sessions(embedded: Any, workshop: Workshop) -> None:
+    iam, sts = embedded.client("iam"), embedded.client("sts")
+    role, everything = name("role"), json.dumps({"Version": "2012-10-17", "Statement": [allow("s3:*")]})
+    me = {"Effect": "Allow", "Principal": {"AWS": sts.get_caller_identity()["Arn"]}, "Action": "sts:AssumeRole"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [me]})
+
+    def make() -> str:
+        made = iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+        iam.put_role_policy(RoleName=role, PolicyName="all", PolicyDocument=everything)
+        return made
+
+    given = sts.assume_role(RoleArn=make(), RoleSessionName="early")["Credentials"]
+    names = {"AWS_ACCESS_KEY_ID": "AccessKeyId", "AWS_SECRET_ACCESS_KEY": "SecretAccessKey"}
+    names["AWS_SESSION_TOKEN"] = "SessionToken"
+    s3 = embedded.client("s3", {variable: given[member] for variable, member in names.items()})
+    s3.list_objects_v2(Bucket=workshop.bucket)
+    iam.delete_role_policy(RoleName=role, PolicyName="all")
+    iam.delete_role(RoleName=role)
+    assert refused(lambda: s3.list_objects_v2(Bucket=workshop.bucket))[0] == "AccessDenied"
+    make()
+    assert refused(lambda: s3.list_objects_v2(Bucket=workshop.bucket))[0] == "InvalidAccessKeyId"
+
+
+# --- patterns with many stars, which must not hold up everybody else ---
+
+
+def test_a_policy_with_many_stars_is_decided_at_once(embedded: Any, workshop: Workshop) -> None:
+    s3 = acting(embedded, allow("s3:GetObject", f"arn:aws:s3:::{workshop.bucket}/{'*a' * 30}b"))("s3")
+    assert is_denied(s3.get_object, "s3:GetObject", Bucket=workshop.bucket, Key="a" * 200)
+
+
+def test_an_origin_with_many_stars_is_decided_at_once(embedded: Any) -> None:
+    s3, bucket = embedded.client("s3"), name()
+    s3.create_bucket(Bucket=bucket)
+    rules = [{"AllowedMethods": ["GET"], "AllowedOrigins": ["*a" * 30 + "b", "http://*.example"]}]
+    s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": rules})
+    s3.put_object(Bucket=bucket, Key="k", Body=b"")
+    allowed = []
+    for origin in ("http://" + "a" * 200, "http://www.example"):
+        page = embedded.client("s3")
+        page.meta.events.register("before-send.s3.GetObject", partial(_from_page, origin))
+        headers = page.get_object(Bucket=bucket, Key="k")["ResponseMetadata"]["HTTPHeaders"]
+        allowed.append(headers.get("access-control-allow-origin"))
+    assert allowed == [None, "http://www.example"]
+
+
+def _from_page(origin: str, request: Any, **_: Any) -> None:
+    request.headers["Origin"] = origin

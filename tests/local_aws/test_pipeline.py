@@ -1,17 +1,17 @@
 """The whole pipeline: stock git pushes, the deployed dispatcher answers, the state machine runs the jobs."""
 
 import json
-import os
 import shutil
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from clients import eventually, family
+from clients import eventually, family, sockets
 from test_git import Git
 from workshop import Workshop
 
@@ -92,11 +92,12 @@ class Scientist:
             found = self.states.describe_execution(executionArn=execution)
             return found if found["status"] in FINAL else None
 
-        return eventually(final, 120)
+        return eventually(final, 600)
 
     def end(self, answer: dict[str, Any]) -> None:
-        """Stop a run that only had to start."""
-        self.states.stop_execution(executionArn=answer["executionArn"])
+        """Stop a run that only had to start, unless it has ended by itself meanwhile."""
+        with suppress(self.states.exceptions.ValidationException):
+            self.states.stop_execution(executionArn=answer["executionArn"])
 
     def event(self, commit: str, ref: str, **more: Any) -> bytes:
         arn = self.workshop.names()["repository"]["Arn"]
@@ -119,11 +120,7 @@ def peers(server: int) -> set[str]:
     """Return the addresses, as /proc writes them, to which the server's processes are connected or bound."""
     inodes = set()
     for pid in family(server):
-        try:
-            links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
-        except OSError:
-            continue  # it has ended
-        inodes |= {link[8:-1] for link in links if link.startswith("socket:[")}
+        inodes |= sockets(pid)
     found = set()
     for table in ("tcp", "tcp6", "udp", "udp6"):
         lines = [line.split() for line in Path(f"/proc/{server}/net/{table}").read_text().splitlines()[1:]]
@@ -188,7 +185,7 @@ def test_a_run_talks_to_this_machine_only(scientist: Scientist) -> None:
         while not done.wait(0.05):
             seen.update(peers(scientist.workshop.embedded.server.pid))
 
-    watching = threading.Thread(target=watch)
+    watching = threading.Thread(target=watch, daemon=True)
     watching.start()
     commit = scientist.commit(experiment__yml=scientist.experiment("watched"))
     scientist.push()
@@ -352,4 +349,4 @@ def test_the_dispatcher_tells_what_it_decided_in_its_log(first: tuple[Scientist,
         lines = [event["message"] for event in events if event["message"].startswith("{")]
         return {entry["decision"] for entry in map(json.loads, lines) if entry.get("commit") in (commit, None)}
 
-    eventually(lambda: {"started", "seen"} <= decisions(), 20)
+    eventually(lambda: {"started", "seen"} <= decisions())

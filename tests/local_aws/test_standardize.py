@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from clients import settle
 from sklearn.preprocessing import StandardScaler
 from standardization_workshop import StandardizationWorkshop, event_of
 
@@ -152,8 +153,7 @@ def test_a_burst_of_two_hundred_loses_none_and_doubles_none(system: Standardizat
     names = [f"burst/partition_{1000 + number}.csv" for number in range(200)]
     with ThreadPoolExecutor(16) as pool:
         keys = list(pool.map(lambda name: system.put(name, b"a\n1\n2\n"), names))
-    system.executions(keys, seconds=300)
-    assert system.settled()
+    settle(system.embedded)
     ended = system.executions(keys)
     assert [one.get("cause") for one in ended if one["status"] != "SUCCEEDED"] == []
     assert sorted(json.loads(one["input"])["object"]["key"] for one in ended) == sorted(keys)
@@ -194,7 +194,7 @@ def test_a_file_of_500_mb_within_300_mb_of_memory(
     repeated = standardization.write_large(parts[0], large, size=500_000_000)
     key = f"meta-data/{large.name}"
     system.s3.upload_file(str(large), system.bucket, key)
-    (ended,) = system.executions([key], seconds=300)
+    (ended,) = system.executions([key])
     assert ended["status"] == "SUCCEEDED", ended["cause"]
     body = system.s3.get_object(Bucket=system.bucket, Key="prediction-data/500/statistics.json")["Body"].read()
     statistics = json.loads(body)

@@ -1,7 +1,6 @@
 """Step Functions with processing jobs and functions that really run."""
 
 import json
-import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,7 @@ def test_two_jobs_run_at_once(lab: Lab) -> None:
     meet = (
         "import boto3, os; s3 = boto3.client('s3'); b, me, other = os.environ['MEET'].split();"
         " s3.put_object(Bucket=b, Key=me); s3.get_waiter('object_exists').wait("
-        "Bucket=b, Key=other, WaiterConfig={'Delay': 1})"
+        "Bucket=b, Key=other, WaiterConfig={'Delay': 1, 'MaxAttempts': 180})"
     )
     branches = []
     for me, other in ("ab", "ba"):
@@ -77,11 +76,10 @@ def test_a_states_timeout_stops_the_job(lab: Lab) -> None:
 
 
 def test_a_machines_timeout_ends_it_and_stops_the_job(lab: Lab) -> None:
-    execution = lab.run({"only": lab.job(SLEEP)}, TimeoutSeconds=2)
-    assert execution["status"] == "TIMED_OUT"
-    eventually(lambda: lab.status(job_of(execution["executionArn"])) == "Stopped")
-    assert lab.states.describe_execution(executionArn=execution["executionArn"])["status"] == "TIMED_OUT"
-    history = lab.states.get_execution_history(executionArn=execution["executionArn"])["events"]
+    execution = lab.timed_out({"only": lab.job(SLEEP)}, began=lambda name: lab.known(job_of(name)))
+    eventually(lambda: lab.status(job_of(execution)) == "Stopped")
+    assert lab.states.describe_execution(executionArn=execution)["status"] == "TIMED_OUT"
+    history = lab.states.get_execution_history(executionArn=execution)["events"]
     assert history[-1]["type"] == "ExecutionTimedOut"
 
 
@@ -95,7 +93,8 @@ def test_stopping_an_execution_stops_its_job(lab: Lab) -> None:
     assert (found["status"], found["error"], found["cause"]) == ("ABORTED", "Mine", "changed my mind")
     history = lab.states.get_execution_history(executionArn=execution)["events"]
     assert history[-1]["type"] == "ExecutionAborted"
-    time.sleep(1.5)  # longer than the retry would wait
+    later = lab.run({"only": lab.job("raise SystemExit(1)", Retry=[{**retry[0], "MaxAttempts": 1}])})
+    assert lab.status(job_of(later["executionArn"], retry=1)) == "Failed"  # by now it would have been tried again
     assert refused(lambda: lab.status(job_of(execution, retry=1)))[0] == "ValidationException"
 
 
@@ -200,7 +199,7 @@ def test_a_bracket_path_inside_an_intrinsic_function_is_read(lab: Lab) -> None:
 
 
 def test_starting_twice_under_one_name(lab: Lab) -> None:
-    machine = lab.machine({"wait": {"Type": "Wait", "Seconds": 120, "Next": "end"}, "end": PASS})
+    machine = lab.machine({"wait": {"Type": "Wait", "Seconds": 3000, "Next": "end"}, "end": PASS})
     first = lab.states.start_execution(stateMachineArn=machine, name="n", input='{"a": 1}')
     again = lab.states.start_execution(stateMachineArn=machine, name="n", input='{"a": 1}')
     assert (again["executionArn"], again["startDate"]) == (first["executionArn"], first["startDate"])
@@ -217,7 +216,7 @@ def test_executions_that_have_ended_leave_no_thread_behind(lab: Lab) -> None:
     before = threads(lab)
     for execution in [lab.start(machine) for _ in range(30)]:
         lab.ended(execution)
-    eventually(lambda: threads(lab) < before + 15, 10)
+    eventually(lambda: threads(lab) < before + 15)
 
 
 def threads(lab: Lab) -> int:
@@ -252,3 +251,29 @@ def test_a_definition_that_cannot_run_is_refused(lab: Lab, definition: Any, prob
     changed = {"stateMachineArn": machine, "definition": text}
     assert refused(lambda: lab.states.update_state_machine(**changed))[0] == "InvalidDefinition"
     assert lab.states.validate_state_machine_definition(definition=text)["result"] == "FAIL"
+
+
+# --- what could take the time and the memory of everybody else ---
+
+
+@pytest.mark.parametrize(
+    ("expression", "cause"),
+    [
+        (f"$match('{'a' * 100}!', /(a|aa)+$/)", "timed out"),
+        ("$length($pad('x', 1000000000))", "more than 4194304 characters"),
+        ("($double := function($text) { $double($text & $text) }; $double('0123456789'))", "4194304 characters"),
+        ("($ever := function() { $ever() }; $ever())", "timeout"),
+    ],
+)
+def test_an_expression_that_takes_too_much_fails(lab: Lab, expression: str, cause: str) -> None:
+    state = {"Type": "Pass", "QueryLanguage": "JSONata", "Output": f"{{% {expression} %}}", "End": True}
+    execution = lab.run({"only": state})
+    assert (execution["status"], execution["error"]) == ("FAILED", "States.QueryEvaluationError")
+    assert cause in execution["cause"]
+
+
+def test_a_pattern_with_many_stars_is_decided_at_once(lab: Lab) -> None:
+    rule = {"Variable": "$.x", "StringMatches": "*a" * 30 + "b", "Next": "yes"}
+    choice = {"Type": "Choice", "Choices": [rule], "Default": "no"}
+    states = {"choice": choice, "yes": PASS, "no": {**PASS, "Result": "no", "Type": "Pass"}}
+    assert json.loads(lab.run(states, {"x": "a" * 100})["output"]) == "no"

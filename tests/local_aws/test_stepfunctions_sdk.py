@@ -92,8 +92,8 @@ def estimator(lab: SdkLab) -> Any:
         image_uri=IMAGE,
         metric_definitions=[{"Name": "slope", "Regex": "slope=([0-9.]+)"}],
         use_spot_instances=True,
-        max_run=60,
-        max_wait=120,
+        max_run=600,
+        max_wait=1200,
         output_path=f"s3://{lab.bucket}/models",
         sagemaker_session=sagemaker.Session(boto3.Session(), default_bucket=lab.bucket),
     )

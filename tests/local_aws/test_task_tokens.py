@@ -82,7 +82,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
 
 
 def test_a_token_that_comes_back_ends_the_task_with_what_came_with_it(lab: TokenLab) -> None:
-    execution = lab.begin({"only": lab.task("leave", TimeoutSeconds=600, HeartbeatSeconds=60)})
+    execution = lab.begin({"only": lab.task("leave", TimeoutSeconds=600, HeartbeatSeconds=300)})
     token = lab.token(execution)
     lab.states.send_task_heartbeat(taskToken=token)
     lab.states.send_task_success(taskToken=token, output="[1]")
@@ -90,7 +90,7 @@ def test_a_token_that_comes_back_ends_the_task_with_what_came_with_it(lab: Token
     assert lab.kinds(execution)[2:-2] == ["TaskScheduled", "TaskStarted", "TaskSubmitted", "TaskSucceeded"]
     history = lab.states.get_execution_history(executionArn=execution)["events"]
     scheduled, submitted = history[2]["taskScheduledEventDetails"], history[4]["taskSubmittedEventDetails"]
-    assert (scheduled["resource"], scheduled["heartbeatInSeconds"]) == ("invoke.waitForTaskToken", 60)
+    assert (scheduled["resource"], scheduled["heartbeatInSeconds"]) == ("invoke.waitForTaskToken", 300)
     assert json.loads(submitted["output"])["Payload"] == {"kept": True}
     assert refused(lambda: lab.states.send_task_failure(taskToken=token))[0] == "TaskTimedOut"
 

@@ -35,7 +35,7 @@ class Uploads:
         ]
         variables = {"Variables": {"NOTES": self.notes, **environment}}
         role = embedded.make_role(statements, service="lambda.amazonaws.com")
-        settings = function_settings(self.name, role, source, Timeout=20, Environment=variables)
+        settings = function_settings(self.name, role, source, Environment=variables)
         self.function = self.lambdas.create_function(**settings)["FunctionArn"]
 
     def permit(self, **source: str) -> None:
@@ -63,18 +63,18 @@ class Uploads:
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.notes)
         return Counter(item["Key"].partition("/")[0] for page in pages for item in page.get("Contents", []))
 
-    def records(self, count: int, seconds: float = 30) -> list[dict[str, Any]]:
+    def records(self, count: int) -> list[dict[str, Any]]:
         """Wait for ``count`` records and return them in the order of their sequencers."""
-        eventually(lambda: self.deliveries().total() >= count, seconds)
+        eventually(lambda: self.deliveries().total() >= count, 600)
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.notes)
         keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
         found = [json.loads(self.s3.get_object(Bucket=self.notes, Key=key)["Body"].read()) for key in keys]
         assert len(found) == count, f"{len(found)} records, not {count}"
         return sorted(found, key=lambda record: record["s3"]["object"]["sequencer"])
 
-    def keys(self, count: int, seconds: float = 30) -> list[str]:
+    def keys(self, count: int) -> list[str]:
         """Return the keys of ``count`` records, as events write them."""
-        return [record["s3"]["object"]["key"] for record in self.records(count, seconds)]
+        return [record["s3"]["object"]["key"] for record in self.records(count)]
 
     def starts(self) -> list[str]:
         """Return the request id of each attempt that the function's log shows."""

@@ -4,13 +4,12 @@ import csv
 import hashlib
 import io
 import json
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from clients import ACCOUNT, REGION
+from clients import ACCOUNT, REGION, eventually
 
 from helpers import deployer, functions, roles, stacks, storage, units
 from helpers.connection import Connection
@@ -19,7 +18,14 @@ from helpers.local_aws import control, credentials
 FOLDER = functions.SOURCES / "ec2_worker"
 SAMPLE = control.PROJECT / "dataset" / "sample.csv"
 COLUMNS = ["age", "wage per hour", "capital gains", "weeks worked in year", "income"]
-SECONDS = {"HeartbeatSeconds": "10", "PollSeconds": "5", "StartSeconds": "20", "LimitSeconds": "120"}
+# The reaper runs when a test says so.
+PATIENT = {
+    "HeartbeatSeconds": "600",
+    "PollSeconds": "5",
+    "StartSeconds": "900",
+    "LimitSeconds": "3600",
+    "ReaperRate": "rate(600 minutes)",
+}
 
 
 def sample(rows: int = 1000) -> bytes:
@@ -32,17 +38,17 @@ def sample(rows: int = 1000) -> bytes:
 
 
 DATA = sample()
+STALL = {"stall_seconds": 600}  # longer than any test waits
 
 
 class WorkerStack:
     """A deployed stack, and what its users do: upload units, look at records, take permissions away."""
 
-    def __init__(self, embedded: Any, prefix: str, **parameters: str) -> None:
+    def __init__(self, embedded: Any, prefix: str) -> None:
         self.embedded, self.client = embedded, embedded.client
         self.connection = Connection("local", REGION, ACCOUNT, credentials.NOTEBOOK_ROLE_ARN, prefix=prefix)
         self.name = self.connection.name("ec2-worker")
         self.bucket = f"{self.connection.name('units')}-{ACCOUNT}"
-        self.parameters = SECONDS | parameters
         self.told: dict[str, dict[str, Any]] = {}  # messages by unit
 
     def deploy(self) -> "WorkerStack":
@@ -58,7 +64,7 @@ class WorkerStack:
             tags=self.connection.tag_list,
         )
         subnet = self.client("ec2").describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])
-        values = self.parameters | {
+        self.parameters = PATIENT | {
             "BucketName": self.bucket,
             "SubnetId": subnet["Subnets"][0]["SubnetId"],
             "VpcId": subnet["Subnets"][0]["VpcId"],
@@ -69,15 +75,37 @@ class WorkerStack:
         cloudformation.create_stack(
             StackName=self.name,
             TemplateBody=(FOLDER / "template.yaml").read_text(),
-            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
+            Parameters=_pairs(self.parameters),
             Capabilities=["CAPABILITY_IAM"],
             RoleARN=role.arn,
             Tags=self.connection.tag_list,
         )
-        stacks.follow(cloudformation, self.name, seconds=120)
+        stacks.follow(cloudformation, self.name)
         self.outputs = stacks.outputs(cloudformation, self.name)
         self._subscribe()
         return self
+
+    @contextmanager
+    def impatient(self, **seconds: str) -> Iterator[None]:
+        """Give the stack other limits, and its own back.
+
+        Only for units that will exceed them: a worker that is well may need seconds to begin while other tests run.
+        """
+        try:
+            self._update(seconds)
+            yield
+        finally:
+            self._update({})
+
+    def _update(self, parameters: dict[str, str]) -> None:
+        cloudformation = self.client("cloudformation")
+        cloudformation.update_stack(
+            StackName=self.name,
+            UsePreviousTemplate=True,
+            Parameters=_pairs(self.parameters | parameters),
+            Capabilities=["CAPABILITY_IAM"],
+        )
+        stacks.follow(cloudformation, self.name)
 
     def _upload_code(self) -> str:
         s3 = self.client("s3")
@@ -115,17 +143,16 @@ class WorkerStack:
         """Return a unit's record, {} where there is none."""
         return units.find(self.client("dynamodb"), self.outputs["Table"], unit) or {}
 
-    def wait(self, unit: str, *statuses: str, seconds: float = 60) -> dict[str, Any]:
+    def wait(self, unit: str, *statuses: str) -> dict[str, Any]:
         """Return a unit's record once it has one of ``statuses``; a final one unless told."""
         wanted = statuses or units.FINAL
-        return until(lambda: (found := self.record(unit)).get("JobStatus") in wanted and found, seconds)
+        return eventually(lambda: (found := self.record(unit)).get("JobStatus") in wanted and found)
 
-    def ended(self, unit: str, seconds: float = 60) -> dict[str, Any]:
+    def ended(self, unit: str) -> dict[str, Any]:
         """Return the description of a unit's execution once it has ended."""
-        arn = until(lambda: self.record(unit).get("Execution"), seconds)
-        return self.execution_ended(arn, seconds)
+        return self.execution_ended(eventually(lambda: self.record(unit).get("Execution")))
 
-    def execution_ended(self, arn: str, seconds: float = 60) -> dict[str, Any]:
+    def execution_ended(self, arn: str) -> dict[str, Any]:
         """Return an execution's description once it has ended."""
         states = self.client("stepfunctions")
 
@@ -133,7 +160,7 @@ class WorkerStack:
             found = states.describe_execution(executionArn=arn)
             return found["status"] != "RUNNING" and found
 
-        return until(look, seconds)
+        return eventually(look)
 
     def left(self, unit: str) -> list[str]:
         """Return the ids of a unit's instances that are not ended."""
@@ -142,7 +169,7 @@ class WorkerStack:
         found = self.client("ec2").describe_instances(Filters=filters)["Reservations"]
         return [one["InstanceId"] for group in found for one in group["Instances"]]
 
-    def messages(self, unit: str, seconds: float = 10) -> dict[str, Any]:
+    def messages(self, unit: str) -> dict[str, Any]:
         """Return the message that told of a unit's end; those of other units are kept for later."""
         sqs = self.client("sqs")
 
@@ -153,7 +180,7 @@ class WorkerStack:
                 sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=each["ReceiptHandle"])
             return self.told.pop(unit, None)
 
-        return until(look, seconds)
+        return eventually(look)
 
     def reap(self) -> dict[str, Any]:
         """Run the reaper now. Returns its answer, or its error."""
@@ -179,13 +206,8 @@ class WorkerStack:
             iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=json.dumps(document))
 
 
-def until(look: Callable[[], Any], seconds: float = 30) -> Any:
-    """Return the first true value that ``look`` returns."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
-    return found
+def _pairs(parameters: dict[str, str]) -> list[dict[str, str]]:
+    return [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
 
 
 def _without(statement: dict[str, Any], action: str) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class Workshop:
             self.dispatcher,
             role_arn=role,
             code=functions.package(functions.SOURCES / "pipeline_dispatcher", functions.PLANNING),
-            timeout=120,
+            timeout=900,  # for a busy machine, too
             memory=512,
             variables={"BUCKET": self.bucket, "PREFIX": self.connection.prefix},
             tags=self.connection.tags,

@@ -14,8 +14,9 @@ COMMAND = (sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q
 
 def compare(stored: Iterable[Path]) -> subprocess.CompletedProcess[str]:
     """Run notebooks in the given order and compare every output with the stored one."""
+    limits = {"cell": notebooks.CELL_SECONDS, "kernel-startup": notebooks.KERNEL_SECONDS}
     return subprocess.run(
-        [*COMMAND, f"--nbval-cell-timeout={notebooks.CELL_SECONDS}", *map(str, stored)],
+        [*COMMAND, *(f"--nbval-{what}-timeout={limit}" for what, limit in limits.items()), *map(str, stored)],
         cwd=notebooks.PROJECT,
         env=os.environ,
         capture_output=True,

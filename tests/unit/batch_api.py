@@ -227,8 +227,7 @@ class Api:
             found = [each for each, _ in list(self.containers.running.values())]
             return [each for each in found if each.environment["AWS_BATCH_JOB_ID"] == job_id]
 
-        eventually(find, lambda: self.describe_jobs(jobs=[job_id])["jobs"])
-        return find()[0]
+        return eventually(find, lambda: self.describe_jobs(jobs=[job_id])["jobs"])[0]
 
     def end(self, job_id: str, code: int = 0, reason: Any = "exited", message: str = "") -> None:
         """End the container of a job."""
@@ -285,12 +284,13 @@ def sized(vcpus: str, memory: str) -> list[dict[str, str]]:
     return [{"type": "VCPU", "value": vcpus}, {"type": "MEMORY", "value": memory}]
 
 
-def eventually(check: Callable[[], Any], tell: Callable[[], Any] = lambda: "it did not happen") -> None:
-    """Wait until ``check`` is true."""
-    deadline = time.monotonic() + 10
-    while not check():
+def eventually(check: Callable[[], Any], tell: Callable[[], Any] = lambda: "it did not happen") -> Any:
+    """Wait until ``check`` is true, and return what it gives."""
+    deadline = time.monotonic() + 180
+    while not (found := check()):
         assert time.monotonic() < deadline, tell()
         time.sleep(0.002)
+    return found
 
 
 def refused(call: Callable[..., Any], **params: Any) -> tuple[str, str]:

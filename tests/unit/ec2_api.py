@@ -41,7 +41,7 @@ class Machines:
 
     def launch(self, launch: Launch) -> None:
         self.launched.append(launch)
-        assert self.free.wait(10)
+        assert self.free.wait(180)
         if self.broken:
             raise OSError(self.broken)
 
@@ -99,7 +99,7 @@ class Api:
 
     def becomes(self, instance_id: str, state: str) -> dict[str, Any]:
         """Return the instance once it is in ``state``."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 180
         while self.state(instance_id) != state:
             assert time.monotonic() < deadline, f"{instance_id} is {self.state(instance_id)}, not {state}"
             time.sleep(0.005)

@@ -44,7 +44,7 @@ class Running:
     def container(self, number: int = 0) -> Container:
         """Return the container that was started as ``number``, once it is."""
         with self._came:
-            assert self._came.wait_for(lambda: len(self.started) > number, 10)
+            assert self._came.wait_for(lambda: len(self.started) > number, 180)
         return self.started[number][0]
 
     def begin(self, number: int = 0) -> None:
@@ -165,7 +165,7 @@ class Api:
 
     def ended(self, arn: str) -> dict[str, Any]:
         """Describe a task once it has stopped."""
-        assert self.ecs.wait(arn, 10)
+        assert self.ecs.wait(arn, 180)
         return self.task(arn)
 
     def _decide(self, permission: Permission) -> None:

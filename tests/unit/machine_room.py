@@ -1,7 +1,5 @@
 """A room to try instances and containers in: a process of its own, as root or as an ordinary user, that holds them."""
 
-import ctypes
-import encodings.idna  # noqa: F401 - sockets load it late, when an ordinary user may not read root's Python
 import json
 import os
 import shutil
@@ -17,14 +15,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from users import become
+
 from helpers.local_aws.containers import Container, Containers, End, Image, Log, Slots
 from helpers.local_aws.ec2.machines import Launch, Machines
 from helpers.local_aws.wire import AwsError, Site
-from helpers.local_aws.workers import agent, forkserver, isolation, processes, scripts
+from helpers.local_aws.workers import agent, forkserver, processes, scripts
 from helpers.local_aws.workers.channel import Channel
 
-SECONDS = 30
-NOBODY = 65534
+SECONDS = 180
 ROLE = "arn:aws:iam::123456789012:role/worker"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "ASIAOFTHEWORKER",
@@ -225,12 +224,7 @@ def _warm() -> forkserver.Forkserver:
     return forkserver.Forkserver(forkserver.Started(ours, (small, large)))
 
 
-def become(user: int) -> None:
-    if user != os.getuid():
-        os.setgroups([])
-        os.setgid(user)
-        os.setuid(user)
-        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: without it /proc/self belongs to root
+Inside = Callable[[Callable[[Room], Any]], Any]
 
 
 def enter(user: int, act: Callable[[Room], Any], *, isolated: bool = True, python: str = "") -> Any:
@@ -269,29 +263,6 @@ def enter(user: int, act: Callable[[Room], Any], *, isolated: bool = True, pytho
     return result["value"]
 
 
-def why_not(user: int) -> str:
-    """Return why instances cannot be isolated for ``user`` here, or ""."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        reason = "the attempt ended early"
-        try:
-            become(user)
-            isolation.own_users()
-            isolation.make_place()
-            reason = isolation.probe()
-        except OSError as error:
-            reason = str(error)
-        finally:
-            os.write(writer, reason.encode())
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as file:
-        reason = file.read()
-    os.waitpid(child, 0)
-    return reason
-
-
 def wait_for(look: Callable[[], Any]) -> Any:
     """Look until there is something to see, and return it."""
     deadline = time.monotonic() + SECONDS
@@ -320,11 +291,23 @@ def agents(below: int) -> list[int]:
 
 
 def _name(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
+    return _told(Path(f"/proc/{pid}/comm")).strip()
 
 
 def _children(pid: int) -> list[int]:
-    return [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    return [int(child) for thread in threads for child in _told(Path(f"/proc/{pid}/task/{thread}/children")).split()]
+
+
+def _told(file: Path) -> str:
+    """Return a file of a process, or "" if that has ended meanwhile."""
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
 
 
 def family(pid: int) -> list[int]:

@@ -40,7 +40,7 @@ def test_workers_that_wait_hold_no_thread_and_are_served_as_they_came() -> None:
     queues = ActivityQueues()
 
     async def run() -> tuple[list[str], int]:
-        polls = [asyncio.create_task(queues.poll(WORK, str(n), 20)) for n in range(50)]
+        polls = [asyncio.create_task(queues.poll(WORK, str(n), 600)) for n in range(50)]
         await asyncio.sleep(0)
         threads = threading.active_count()
         putting = threading.Thread(target=lambda: [queues.put(WORK, task(str(n))) for n in range(50)])
@@ -50,19 +50,20 @@ def test_workers_that_wait_hold_no_thread_and_are_served_as_they_came() -> None:
 
     before = threading.active_count()
     tokens, threads = asyncio.run(run())
-    assert (tokens, threads) == ([str(n) for n in range(50)], before)
+    assert tokens == [str(n) for n in range(50)]
+    assert threads <= before  # one of another test may have ended meanwhile
 
 
 def test_a_task_whose_worker_left_goes_to_the_next_worker() -> None:
     queues = ActivityQueues()
 
     async def run() -> str:
-        leaving = asyncio.create_task(queues.poll(WORK, "leaving", 20))
+        leaving = asyncio.create_task(queues.poll(WORK, "leaving", 600))
         await asyncio.sleep(0)
         queues.put(WORK, task("only"))  # it is the leaving worker's now, who does not know it yet
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
-        found = await queues.poll(WORK, "next", 20)
+        found = await queues.poll(WORK, "next", 600)
         return found.token if found else ""
 
     assert asyncio.run(run()) == "only"
@@ -72,12 +73,12 @@ def test_a_worker_that_left_before_is_given_nothing() -> None:
     queues, taken = ActivityQueues(), []
 
     async def run() -> None:
-        leaving = asyncio.create_task(queues.poll(WORK, "leaving", 20))
+        leaving = asyncio.create_task(queues.poll(WORK, "leaving", 600))
         await asyncio.sleep(0)
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
         queues.put(WORK, task("only", taken=taken))
-        await queues.poll(WORK, "next", 20)
+        await queues.poll(WORK, "next", 600)
 
     asyncio.run(run())
     assert taken == ["next"]
@@ -87,7 +88,7 @@ def test_a_task_that_has_ended_meanwhile_is_passed_over() -> None:
     queues = ActivityQueues()
     queues.put(WORK, task("ended", ended=True))
     queues.put(WORK, task("alive"))
-    found = asyncio.run(queues.poll(WORK, None, 20))
+    found = asyncio.run(queues.poll(WORK, None, 600))
     assert found is not None
     assert found.token == "alive"
 
@@ -110,9 +111,9 @@ def test_a_stop_of_the_embedded_aws_ends_every_poll() -> None:
     queues = ActivityQueues()
 
     async def run() -> list[ActivityTask | None]:
-        polls = [asyncio.create_task(queues.poll(WORK, None, 60)) for _ in range(3)]
+        polls = [asyncio.create_task(queues.poll(WORK, None, 600)) for _ in range(3)]
         await asyncio.sleep(0)
         threading.Thread(target=queues.close).start()
-        return [*await asyncio.gather(*polls), await queues.poll(WORK, None, 60)]
+        return [*await asyncio.gather(*polls), await queues.poll(WORK, None, 600)]
 
     assert asyncio.run(run()) == [None] * 4

@@ -1,6 +1,7 @@
 """The worker: heartbeats, a summary, one report; a task that is over is left alone."""
 
 import io
+import itertools
 import json
 import sys
 import threading
@@ -65,7 +66,7 @@ def test_a_part_is_summarized_and_reported() -> None:
 
 def test_heartbeats_go_on_while_it_works() -> None:
     beaten = threading.Event()
-    beats = iter(range(1000))
+    beats = itertools.count()
 
     def beat(params: dict[str, Any]) -> dict[str, Any]:
         if next(beats) >= 3:
@@ -78,7 +79,7 @@ def test_heartbeats_go_on_while_it_works() -> None:
 
 
 def assert_in_time(event: threading.Event) -> None:
-    assert event.wait(10)
+    assert event.wait(180)
 
 
 def test_a_worker_that_stalls_sends_none() -> None:

@@ -74,6 +74,8 @@ def test_headers_of_an_answer() -> None:
         {"statusCode": 600},
         {"statusCode": 200.5},
         {"statusCode": 200, "body": 7},
+        {"statusCode": 200, "body": "\ud800"},
+        "\ud800",
         {"statusCode": 200, "body": "%", "isBase64Encoded": True},
         {"statusCode": 200, "headers": ["x"]},
         {"statusCode": 200, "headers": {"a b": "c"}},

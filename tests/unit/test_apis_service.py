@@ -75,7 +75,7 @@ def test_pages(tmp_path: Path) -> None:
         ("CreateStage", {"StageName": "x", "AutoDeploy": True, "Tags": {"a": "b"}},
          [("POST", "/apis/{api}/stages"), ("TagResource", "/apis/{api}/stages")]),
         ("CreateApi", {"Name": "x", "ProtocolType": "HTTP", "Tags": {"a": "b"}},
-         [("POST", "/apis"), ("POST", "/tags/arn%3Aaws%3Aapigateway%3Aus-east-1%3A%3A%2Fapis%2F")]),
+         [("POST", "/apis"), ("POST", "/tags/arn%3Aaws%3Aapigateway%3Aus-east-1%3A%3A%2Fv2%2Fapis%2F*")]),
         ("GetTags", {"ResourceArn": "arn:aws:apigateway:us-east-1::/apis/{api}"},
          [("GET", "/tags/arn%3Aaws%3Aapigateway%3Aus-east-1%3A%3A%2Fapis%2F{api}")]),
     ],

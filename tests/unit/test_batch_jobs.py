@@ -44,7 +44,7 @@ def test_a_job_that_exits_with_0_has_succeeded_and_says_when(api: Api) -> None:
 
 def test_the_container_gets_the_order_the_roles_and_the_variables_of_batch(api: Api) -> None:
     overrides = {
-        "command": ["train", "Ref::alpha", "Ref::depth", "Ref::none", "x-Ref::alpha"],
+        "command": ["train", "Ref::alpha", "Ref::depth", "x-Ref::alpha"],
         "environment": [{"name": "A", "value": "2"}, {"name": "B", "value": "3"}],
         "resourceRequirements": [{"type": "MEMORY", "value": "4096"}],
     }
@@ -57,7 +57,7 @@ def test_the_container_gets_the_order_the_roles_and_the_variables_of_batch(api: 
     )
     job_id = api.submit(definition="fit", parameters={"alpha": "9"}, containerOverrides=overrides)
     container = api.container(job_id)
-    assert container.argv == ["entry", "train", "9", "2", "Ref::none", "x-Ref::alpha"]
+    assert container.argv == ["entry", "train", "9", "2", "x-Ref::alpha"]
     assert container.environment == {
         "A": "2", "B": "3", "C": "4", "AWS_BATCH_JOB_ID": job_id, "AWS_BATCH_JOB_ATTEMPT": "1",
         "AWS_BATCH_CE_NAME": "spot", "AWS_BATCH_JQ_NAME": "normal", "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
@@ -342,12 +342,13 @@ def test_a_cancelled_array_ends_when_its_running_children_have(api: Api) -> None
         ({"dependsOn": [{"jobId": "nobody"}]}, "Job nobody does not exist"),
         ({"dependsOn": [{"jobId": str(n)} for n in range(21)]}, "maximum of 20 jobs"),
         ({"dependsOn": [{"type": "SEQUENTIAL"}]}, "Only an array job"),
-        ({"shareIdentifier": "a"}, "no fair-share scheduling policy"),
+        ({"containerOverrides": {"command": ["Ref::none"]}}, "No parameter found for reference none"),
+        ({"shareIdentifier": "a"}, "submitted to job queue with fair share scheduling policy."),
         ({"containerOverrides": {"vcpus": 1}}, "Use resource requirements instead."),
         ({"containerOverrides": {"command": ["a", ""]}}, "empty string"),
         ({"containerOverrides": {"environment": [{"name": "AWS_BATCH_X", "value": "1"}]}}, "cannot start with"),
         ({"containerOverrides": {"resourceRequirements": sized("3", "2048")}}, "(3.00 vCPU, 2048 MiB) not valid."),
-        ({"jobName": "-job"}, "jobName"),
+        ({"jobName": "-job"}, "Job name should match valid pattern"),
         ({"jobQueue": "other"}, "JobQueue other not found."),
         ({"jobDefinition": "other"}, "JobDefinition name other does not exist or is not in ACTIVE status"),
         ({"tags": {"aws:x": "1"}}, "reserved for AWS"),
@@ -430,7 +431,7 @@ def test_waiting_for_a_job_ends_with_it(api: Api) -> None:
     job_id = api.submit()
     assert api.service.wait(job_id, timeout=0.01) is False
     api.end(job_id)
-    assert api.service.wait(job_id, timeout=10) is True
+    assert api.service.wait(job_id, timeout=180) is True
     assert api.status(job_id) == "SUCCEEDED"
 
 

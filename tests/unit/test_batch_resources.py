@@ -55,7 +55,7 @@ def test_a_compute_environment_in_no_network_is_invalid(api: Api, compute: dict[
     assert (api.described("spot")["status"], api.described("spot")["statusReason"]) == ("INVALID", said)
     order = [{"order": 1, "computeEnvironment": "spot"}]
     code, message = refused(api.create_job_queue, jobQueueName="q", priority=1, computeEnvironmentOrder=order)
-    assert (code, "INVALID" in message) == ("ClientException", True)
+    assert (code, "must be created and valid before attaching" in message) == ("ClientException", True)
 
 
 def test_a_service_role_that_does_not_trust_batch_makes_it_invalid_until_it_does(api: Api) -> None:
@@ -75,8 +75,9 @@ def test_a_service_role_that_does_not_trust_batch_makes_it_invalid_until_it_does
         ({"desiredvCpus": 1}, "desiredvCpus is not applicable for Fargate."),
         ({"tags": {"a": "b"}}, "tags is not applicable for Fargate."),
         ({"subnets": []}, "subnets are required"),
-        ({"subnets": ["subnet-1"] * 17}, "up to 16 subnets"),
-        ({"securityGroupIds": []}, "securityGroupIds are required"),
+        ({"subnets": ["subnet-1"] * 17}, "Fargate supports a maximum of 16 subnets."),
+        ({"securityGroupIds": []}, "Security group ids are required."),
+        ({"securityGroupIds": ["sg-1"] * 6}, "Fargate supports a maximum of 5 security groups."),
         ({"maxvCpus": 0}, "maxvCpus must be greater than 0"),
     ],
 )
@@ -254,16 +255,16 @@ def test_sizes_are_those_of_fargate(api: Api, vcpus: str, memory: str, valid: bo
     ("container", "said"),
     [
         ({"vcpus": 1}, "vcpus is not applicable for Fargate. Use resource requirements instead."),
-        ({"resourceRequirements": None}, "vCPU is not provided."),
+        ({"resourceRequirements": None}, "vCPU is required."),
         ({"resourceRequirements": [{"type": "VCPU", "value": "1"}]}, "Memory is not provided."),
         ({"resourceRequirements": [*sized("1", "2048"), {"type": "GPU", "value": "1"}]}, "GPU is not applicable"),
-        ({"executionRoleArn": None}, "executionRoleArn is required for Fargate"),
+        ({"executionRoleArn": None}, "executionRoleArn is required for Fargate jobs."),
         ({"jobRoleArn": "worker"}, "not the ARN of a role"),
-        ({"privileged": True}, "privileged is not applicable for Fargate"),
+        ({"privileged": True}, "setting be \u2018false\u2019 at the container level."),
         ({"image": None}, "image"),
-        ({"logConfiguration": {"logDriver": "syslog"}}, "syslog is not applicable for Fargate"),
+        ({"logConfiguration": {"logDriver": "syslog"}}, "Log driver for Fargate is not valid: syslog"),
         ({"environment": [{"name": "AWS_BATCH_JOB_ID", "value": "1"}]}, "cannot start with AWS_BATCH"),
-        ({"ephemeralStorage": {"sizeInGiB": 20}}, "between 21 and 200"),
+        ({"ephemeralStorage": {"sizeInGiB": 20}}, "only between range 21 GiB to 200 GiB"),
     ],
 )
 def test_a_container_that_fargate_does_not_run_is_refused(api: Api, container: dict[str, Any], said: str) -> None:
@@ -294,28 +295,43 @@ def test_what_a_container_here_does_not_have_is_refused_by_name(api: Api, contai
 
 
 @pytest.mark.parametrize(
-    ("more", "code"),
+    ("more", "code", "said"),
     [
-        ({"type": "multinode"}, "NotImplemented"),
-        ({"platformCapabilities": ["EC2"]}, "NotImplemented"),
-        ({"ecsProperties": {"taskProperties": [{"containers": []}]}}, "NotImplemented"),
-        ({"eksProperties": {}}, "NotImplemented"),
-        ({"nodeProperties": {"numNodes": 1, "mainNode": 0, "nodeRangeProperties": []}}, "NotImplemented"),
-        ({"timeout": {"attemptDurationSeconds": 59}}, "ClientException"),
-        ({"retryStrategy": {"attempts": 0}}, "ClientException"),
-        ({"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "EXIT"}]}}, "ClientException"),
+        ({"type": "multinode"}, "NotImplemented", "multinode"),
+        ({"platformCapabilities": ["EC2"]}, "NotImplemented", "EC2"),
+        ({"ecsProperties": {"taskProperties": [{"containers": []}]}}, "NotImplemented", "ecsProperties"),
+        ({"eksProperties": {}}, "NotImplemented", "eksProperties"),
+        (
+            {"nodeProperties": {"numNodes": 1, "mainNode": 0, "nodeRangeProperties": []}},
+            "NotImplemented",
+            "nodeProperties",
+        ),
+        ({"timeout": {"attemptDurationSeconds": 59}}, "ClientException", "at least 60 seconds"),
+        ({"retryStrategy": {"attempts": 0}}, "ClientException", "between 1 and 10"),
+        (
+            {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "EXIT"}]}},
+            "ClientException",
+            "should contain at least one of onExitCode, onReason or onStatusReason",
+        ),
         (
             {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "EXIT", "onExitCode": "1*2"}]}},
             "ClientException",
+            "Evaluate on exit condition contains restricted characters.",
+        ),
+        (
+            {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "EXIT", "onReason": "a" * 513}]}},
+            "ClientException",
+            "Evaluate on exit condition cannot exceed 512 characters.",
         ),
         (
             {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "EXIT", "onExitCode": "1"}] * 6}},
             "ClientException",
+            "Up to 5 evaluateOnExit condition can be specified.",
         ),
-        ({"jobDefinitionName": "a b"}, "ClientException"),
+        ({"jobDefinitionName": "a b"}, "ClientException", "jobDefinitionName"),
     ],
 )
-def test_a_definition_that_cannot_be_is_refused(api: Api, more: dict[str, Any], code: str) -> None:
+def test_a_definition_that_cannot_be_is_refused(api: Api, more: dict[str, Any], code: str, said: str) -> None:
     params = {
         "jobDefinitionName": "work",
         "type": "container",
@@ -323,7 +339,8 @@ def test_a_definition_that_cannot_be_is_refused(api: Api, more: dict[str, Any], 
         "containerProperties": properties_of(),
         **more,
     }
-    assert refused(api.register_job_definition, **params)[0] == code
+    answered, message = refused(api.register_job_definition, **params)
+    assert (answered, said in message) == (code, True)
     assert api.describe_job_definitions()["jobDefinitions"] == []
 
 

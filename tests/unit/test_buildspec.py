@@ -106,3 +106,17 @@ def test_a_phase_may_be_empty():
 )
 def test_what_is_wrong_is_named_with_its_line(text, said):
     assert problem(text).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2020-99-99", "9" * 5000, "0x" + "f" * 5000, "[" * 2000 + "]" * 2000],
+    ids=["date", "digits", "hex", "deep"],
+)
+def test_a_value_that_cannot_be_read_is_a_problem_not_a_crash(value):
+    assert problem(f"version: 0.2\nphases:\n  build:\n    commands: [{value}]\n")
+
+
+def test_an_alias_of_aliases_does_not_grow():
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))]
+    assert problem("version: 0.2\n" + "\n".join(lines)).startswith("line 2: unknown key a0")

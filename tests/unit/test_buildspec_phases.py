@@ -1,13 +1,15 @@
 """The phases of a build, as its agent goes through them: with a real shell, and without AWS."""
 
+import io
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from wheels import wheel
 
-from helpers.local_aws.builds import artifacts, buildspec
+from helpers.local_aws.builds import artifacts, buildspec, sources
 from helpers.local_aws.builds.agent import Agent
 from helpers.local_aws.builds.problems import PhaseProblem
 from helpers.local_aws.builds.shell import Shell
@@ -227,7 +229,7 @@ def test_a_shell_survives_what_commands_do_to_it(tmp_path, capfd):
     folder = tmp_path / "commands"
     folder.mkdir()
     shell = Shell("sh", tmp_path, {"PATH": os.environ["PATH"]}, folder)
-    lines = ("kill -9 $$", "if", "cat", "(exit 5)", "sleep 60 & echo $! > pid", "true")
+    lines = ("kill -9 $$", "if", "cat", "(exit 5)", "sleep 600 & echo $! > pid", "true")
     assert [shell.run(line) for line in lines] == [137, 2, 0, 5, 0, 0]
     shell.set("A", "it's")
     assert (shell.value("A"), shell.value("B")) == ("it's", "")
@@ -253,3 +255,34 @@ def test_artifacts_are_found_by_patterns(tmp_path):
     for bad in ({"files": ("none",)}, {"files": ("../x",)}, {"files": ("/etc/passwd",)}, {"base_directory": ".."}):
         with pytest.raises(PhaseProblem):
             artifacts.find(tmp_path, spec_of(**bad))
+
+
+def source(**files: bytes) -> bytearray:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name.replace("__", "/"), content)
+    return bytearray(packed.getvalue())
+
+
+def test_a_source_stays_in_its_folder(tmp_path):
+    (tmp_path / "source.zip").write_bytes(source(**{"..__..__out": b"x", "__abs__out": b"x"}))
+    (tmp_path / "src").mkdir()
+    sources.unpack(tmp_path / "source.zip", tmp_path / "src", "bucket/key")
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("out")}
+    assert found == {"src/out", "src/abs/out"}
+
+
+@pytest.mark.parametrize("broken", ["data", "encrypted", "clash", "half"])
+def test_a_source_that_cannot_be_unpacked_is_the_clients_error(tmp_path, broken):
+    data = source(a=os.urandom(999)) if broken != "clash" else source(a=b"", a__b=b"")
+    if broken == "data":
+        data[40:60] = b"\xff" * 20
+    elif broken == "encrypted":
+        data[data.index(b"PK\x01\x02") + 8] |= 1
+        data[6] |= 1
+    elif broken == "half":
+        del data[40:500]
+    (tmp_path / "source.zip").write_bytes(data)
+    with pytest.raises(PhaseProblem, match="the source bucket/key cannot be unpacked"):
+        sources.unpack(tmp_path / "source.zip", tmp_path, "bucket/key")

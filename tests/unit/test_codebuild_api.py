@@ -119,7 +119,11 @@ def test_a_role_that_codebuild_cannot_assume_is_refused(api):
     other = {**SETTINGS, "name": "other", "serviceRole": "arn:aws:iam::123456789012:role/other"}
     code, message = api.refused("CreateProject", **other)
     assert code == "InvalidInputException"
-    assert message == "CodeBuild is not authorized to perform: sts:AssumeRole on arn:aws:iam::123456789012:role/other"
+    assert message == (
+        "CodeBuild is not authorized to perform: sts:AssumeRole on service role. Please verify that: 1) The provided "
+        "service role exists, 2) The role name is case-sensitive and matches exactly, and 3) The role has the "
+        "necessary trust policy configured."
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,13 @@ def test_a_role_that_codebuild_cannot_assume_is_refused(api):
         ({"source": {"type": "NO_SOURCE"}}, "InvalidInputException", "requires a buildspec"),
         ({"source": {"type": "S3", "location": "bucket"}}, "InvalidInputException", "valid S3 source"),
         ({"source": {"type": "S3", "location": "bucket/folder/"}}, "NotImplemented", "a folder of S3"),
-        ({"artifacts": {"type": "S3"}}, "InvalidInputException", "location is required"),
+        ({"source": {"type": "S3"}}, "InvalidInputException", "Project source location is required"),
+        ({"artifacts": {"type": "S3"}}, "InvalidInputException", "Invalid artifacts: location is required"),
+        (
+            {"artifacts": {"type": "NO_ARTIFACTS", "location": "bucket"}},
+            "InvalidInputException",
+            "artifact type NO_ARTIFACTS should have null location",
+        ),
         ({"artifacts": {"type": "CODEPIPELINE"}}, "NotImplemented", "artifacts.type CODEPIPELINE"),
         ({"environment": {**ENVIRONMENT, "type": "ARM_CONTAINER"}}, "NotImplemented", "environment.type ARM_CONTAINER"),
         ({"environment": {**ENVIRONMENT, "image": "ubuntu"}}, "NotImplemented", "environment.image ubuntu"),
@@ -159,7 +169,12 @@ def test_a_role_that_codebuild_cannot_assume_is_refused(api):
                 }
             },
             "InvalidInputException",
-            "must be unique",
+            "EnvironmentVariable name cannot be duplicated",
+        ),
+        (
+            {"environment": {**ENVIRONMENT, "environmentVariables": [{"name": "CODEBUILD_A", "value": "1"}]}},
+            "InvalidInputException",
+            "No user environment variables can start with CODEBUILD_",
         ),
         ({"name": "-"}, "InvalidInputException", "name"),
     ],
@@ -213,29 +228,31 @@ def test_a_build_goes_through_its_phases(api):
 
 
 @pytest.mark.parametrize(
-    ("end", "status", "code", "said"),
+    ("end", "phase", "status", "code", "said"),
     [
-        (End("timeout", 143), "TIMED_OUT", "BUILD_TIMED_OUT", "Build has timed out"),
-        (End("lost", None), "FAULT", "INTERNAL_ERROR", "was stopped while the build was running"),
-        (End("exited", 1), "FAULT", "INTERNAL_ERROR", "exit code 1"),
-        (End("exited", 0), "FAULT", "INTERNAL_ERROR", "exit code 0"),
-        (End("failed", None, "no room"), "FAILED", "CLIENT_ERROR", "no room"),
+        (End("timeout", 143), "PROVISIONING", "TIMED_OUT", "BUILD_TIMED_OUT", "Build has timed out"),
+        (End("lost", None), "PROVISIONING", "FAULT", "INTERNAL_ERROR", "was stopped while the build was running"),
+        (End("exited", 1), "PROVISIONING", "FAULT", "INTERNAL_ERROR", "exit code 1"),
+        (End("exited", 0), "PROVISIONING", "FAULT", "INTERNAL_ERROR", "exit code 0"),
+        (End("failed", None, "no room"), "PROVISIONING", "FAILED", "CLIENT_ERROR", "no room"),
         (
-            End("failed", None, "failed to create Cloudwatch log stream: User: x is not authorized"),
+            End("failed", None, "no log", "AccessDeniedException: User: x is not authorized"),
+            "QUEUED",
             "FAILED",
             "ACCESS_DENIED",
             f"Service role {ROLE} does not allow AWS CodeBuild to create Amazon CloudWatch Logs log streams for build",
         ),
     ],
 )
-def test_a_build_that_does_not_end_by_itself(api, end, status, code, said):
+def test_a_build_that_does_not_end_by_itself(api, end, phase, status, code, said):
     build = api.start()
     _, started, ended = api.containers.last
     if end.reason != "failed":  # which happens before it starts
         started()
     ended(end)
     found = api.build(build["id"])
-    (context,) = next(phase for phase in found["phases"] if phase["phaseType"] == "PROVISIONING")["contexts"]
+    assert [each["phaseType"] for each in found["phases"]][-2:] == [phase, "COMPLETED"]
+    (context,) = found["phases"][-2]["contexts"]
     assert (found["buildStatus"], context["statusCode"]) == (status, code)
     assert said in context["message"]
 
@@ -252,7 +269,7 @@ def test_a_build_that_waits_too_long_for_its_turn_times_out(tmp_path):
     api = Api(tmp_path, minute=0.002)
     api("CreateProject", **SETTINGS, queuedTimeoutInMinutes=5)
     build = api.start()
-    assert api.containers.stopped.wait(10)
+    assert api.containers.stopped.wait(180)
     assert api.build(build["id"])["buildStatus"] == "TIMED_OUT"
 
 
@@ -324,7 +341,13 @@ def test_a_report_that_is_none_changes_nothing(api, body):
 def test_only_the_build_itself_reports(api):
     build = api.start()
     uuid = build["id"].partition(":")[2]
-    for path in (f"{REPORT_PATH}{uuid}/guessed", f"{REPORT_PATH}{uuid}/", f"{REPORT_PATH}{uuid}", f"{REPORT_PATH}x/y"):
+    for path in (
+        f"{REPORT_PATH}{uuid}/guessed",
+        f"{REPORT_PATH}{uuid}/guéssed",
+        f"{REPORT_PATH}{uuid}/",
+        f"{REPORT_PATH}{uuid}",
+        f"{REPORT_PATH}x/y",
+    ):
         for method in ("GET", "POST"):
             with pytest.raises(AwsError, match="no build reports here"):
                 api.codebuild.report(path, method, b'{"phases": []}')

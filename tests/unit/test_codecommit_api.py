@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from codecommit_api import ARN, USER, ZEROS, Api, trigger
+from dulwich.objects import Commit, Tree
 
+from helpers.local_aws.codecommit import objects
 from helpers.local_aws.wire import AwsError, Caller, Permission
 
 
@@ -316,6 +318,26 @@ def test_differences_come_in_pages(api: Api) -> None:
     assert [d["changeType"] for d in everything] == ["A"] * 5
     assert api.fails("GetDifferences", **params, NextToken="junk") == "InvalidContinuationTokenException"
     assert api.fails("GetDifferences", **(params | {"MaxResults": 0})) == "InvalidMaxResultsException"
+
+
+def test_trees_that_name_each_other_without_end_are_not_compared(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "MOST_COMPARED", 1000)
+    first = api.commit(a=b"1")
+    with api.service.store.get("repo").open() as repo:
+        tree = repo[repo[first.encode()].tree]
+        for _ in range(20):  # which stand for ten times as many files each
+            outer = Tree()
+            for name in "0123456789":
+                outer.add(name.encode(), 0o40000, tree.id)
+            repo.object_store.add_object(outer)
+            tree = outer
+        commit = Commit()
+        commit.tree, commit.parents, commit.message = tree.id, [], b"bomb"
+        commit.author = commit.committer = b"a <a@b>"
+        commit.author_time = commit.commit_time = commit.author_timezone = commit.commit_timezone = 0
+        repo.object_store.add_object(commit)
+    params = {"repositoryName": "repo", "beforeCommitSpecifier": first, "afterCommitSpecifier": commit.id.decode()}
+    assert api.fails("GetDifferences", **params) == "NotImplemented"
 
 
 def test_differences_of_a_folder_and_of_a_file(api: Api) -> None:

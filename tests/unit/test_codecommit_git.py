@@ -130,7 +130,7 @@ class Server:
 
     def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, dict[str, str]]:
         """Send one HTTP request (underscores in header names stand for dashes); return status and headers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=180)
         try:
             connection.request(method, path, body, {name.replace("_", "-"): v for name, v in headers.items()})
             response = connection.getresponse()
@@ -296,7 +296,7 @@ def test_pushes_and_api_commits_at_once_lose_nothing(server: Server) -> None:
 
 
 def test_a_client_that_expects_to_be_told_to_continue_is_told(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=180) as client:
         head = f"POST /v1/repos/repo/git-receive-pack HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
         head += f"Authorization: {server.signed()}\r\nContent-Type: application/x-git-receive-pack-request\r\n"
         client.sendall(f"{head}Expect: 100-continue\r\nContent-Length: 4\r\n\r\n".encode())
@@ -392,6 +392,7 @@ def test_nothing_but_the_smart_protocol_is_served(server: Server, method: str, p
         b"0003",
         b"00100000",
         b"0014not a command!!!0000",
+        b"0072" + b"0" * 40 + b" " + b"1" * 40 + b" refs/heads/\xff\xfe\0 report-status0000",
         b"0020" + b"x" * 28 + b"0000",
         b"ffff" + b"x" * 9,
     ],

@@ -6,38 +6,16 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from machine_room import CREDENTIALS, NOBODY, ROLE, Room, enter, why_not
+from machine_room import CREDENTIALS, ROLE, Inside, Room, enter
 
 from helpers.local_aws.wire import AwsError
 
 MARK = f"{os.getpid()}.15625"  # a length of sleep that nobody else uses
 DONE = ["exited", 0, "", ""]
-
-Inside = Callable[[Callable[[Room], Any]], Any]
-
-
-@pytest.fixture(params=["root", "ordinary user"])
-def inside(request: pytest.FixtureRequest) -> Inside:
-    if request.param == "root" and os.getuid() != 0:
-        pytest.skip("not root")
-    user = 0 if request.param == "root" else os.getuid() or NOBODY
-    if reason := why_not(user):
-        pytest.skip(f"no namespaces for {request.param}: {reason}")
-    return lambda act: enter(user, act)
-
-
-@pytest.fixture
-def at_home() -> Inside:
-    """As whoever runs the tests, whose Python can be read."""
-    if reason := why_not(os.getuid()):
-        pytest.skip(reason)
-    return lambda act: enter(os.getuid(), act)
-
 
 # --- what it sees ---
 
@@ -62,7 +40,10 @@ def test_the_machine_s_opt_is_seen_beside_the_image_s(inside: Inside) -> None:
     def act(room: Room) -> str:
         return room.shell("ls -A /opt", image=room.image(app__main="", opt__of_the_image__x=""))
 
-    assert set(inside(act).splitlines()) == {"of_the_image", "ml", *os.listdir("/opt")}
+    before = set(os.listdir("/opt"))
+    seen = set(inside(act).splitlines()) - {"of_the_image", "ml"}
+    after = set(os.listdir("/opt"))  # another test, beside this one, may make a folder there or take it away
+    assert before & after <= seen | {"ml"} <= before | after | {"ml"}
 
 
 def test_a_script_runs_in_the_warm_process_with_its_own_modules(inside: Inside) -> None:
@@ -318,7 +299,7 @@ def test_only_the_embedded_aws_is_reached(inside: Inside) -> None:
     other = socket.create_server(("", 0))
     port = other.getsockname()[1]
     addresses = [f"127.0.0.1:{port}", "169.254.169.254:80", "169.254.170.2:22", "192.0.2.1:80"]
-    script = "\n".join(f"curl -s -m 2 -o /dev/null http://{address}; echo $?" for address in addresses)
+    script = "\n".join(f"curl -s -m 60 -o /dev/null http://{address}; echo $?" for address in addresses)
     script += "\ncurl -s $AWS_ENDPOINT_URL/5000000 | wc -c"
     with other:
         assert inside(lambda room: room.shell(script)).split() == ["7"] * len(addresses) + ["5000000"]

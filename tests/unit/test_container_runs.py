@@ -1,38 +1,16 @@
 """Containers that really run: how they end, and that nothing outlives them."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from machine_room import CREDENTIALS, NOBODY, Room, agents, enter, family, kill, wait_for, why_not, with_words
+from machine_room import CREDENTIALS, Inside, Room, agents, enter, family, kill, wait_for, with_words
 
 from helpers.local_aws.containers import Log, Slots
 
 MARK = f"{os.getpid()}.09375"  # a length of sleep that nobody else uses
 DONE = ["exited", 0, "", ""]
-
-Inside = Callable[[Callable[[Room], Any]], Any]
-
-
-@pytest.fixture(params=["root", "ordinary user"])
-def inside(request: pytest.FixtureRequest) -> Inside:
-    if request.param == "root" and os.getuid() != 0:
-        pytest.skip("not root")
-    user = 0 if request.param == "root" else os.getuid() or NOBODY
-    if reason := why_not(user):
-        pytest.skip(f"no namespaces for {request.param}: {reason}")
-    return lambda act: enter(user, act)
-
-
-@pytest.fixture
-def at_home() -> Inside:
-    """As whoever runs the tests, whose Python can be read."""
-    if reason := why_not(os.getuid()):
-        pytest.skip(reason)
-    return lambda act: enter(os.getuid(), act)
-
 
 # --- how they end ---
 
@@ -100,9 +78,15 @@ def test_stop_asks_and_then_kills(at_home: Inside, command: str, code: int) -> N
 
 def test_time_that_is_over_stops_it(at_home: Inside) -> None:
     def act(room: Room) -> list[Any]:
-        room.start("sh", "-c", "trap 'exit 4' TERM; while :; do sleep 0.05; done", timeout=0.5, name="polite")
         room.start("sleep", MARK, timeout=0.5, name="deaf")
-        return [room.end(name)[:2] for name in ("polite", "deaf")]
+        for seconds in (0.5, 5, 60):  # on a busy machine the shell may need longer until it handles the signal
+            name = f"polite-{seconds:g}".replace(".", "-")
+            loop = "trap 'exit 4' TERM; echo up; while :; do sleep 0.05; done"
+            room.start("sh", "-c", loop, timeout=seconds, name=name)
+            polite = room.end(name)
+            if room.logs.groups["known"][name]:
+                break
+        return [polite[:2], room.end("deaf")[:2]]
 
     assert at_home(act) == [["timeout", 4], ["timeout", 137]]
 
@@ -185,7 +169,7 @@ def test_a_listener_that_fails_ends_its_container(at_home: Inside) -> None:
 
 def test_containers_wait_for_a_slot_in_their_order(at_home: Inside) -> None:
     def act(room: Room) -> list[Any]:
-        room.containers._slots = Slots(1, longest=30)
+        room.containers._slots = Slots(1, longest=600)
         room.start("sh", "-c", "echo up; sleep 600", name="first")
         room.wait_for_line("up", "first")
         later = [f"later-{number}" for number in range(5)]
@@ -245,8 +229,8 @@ def test_without_its_log_it_never_starts(at_home: Inside, group: str, create: bo
 
     reason, code, message, problem, started = at_home(act)
     assert (reason, code, problem, started) == ("failed", None, said, [])
-    prefix = "ResourceInitializationError: failed to validate logger args: create stream has been retried 1 times: "
-    assert message == f"{prefix}failed to create Cloudwatch log stream: {said}"
+    assert message.startswith("ResourceInitializationError: failed to validate logger args: create stream has been ")
+    assert message.endswith(f", api error {said}: exit status 1")
 
 
 def test_its_log_group_is_made_when_that_is_wanted(at_home: Inside) -> None:

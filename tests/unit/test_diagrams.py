@@ -102,3 +102,10 @@ def test_jupyter_gets_a_mermaid_block():
     text = diagrams.draw(DEFINITION).data
     assert text.startswith("```mermaid\n")
     assert text.endswith("\n```")
+
+
+def test_a_name_ends_neither_its_label_nor_the_picture():
+    name = 'a"]\n```\n<img src=x onerror=alert(1)> #1 `b`'
+    picture = diagrams.draw({"StartAt": name, "States": {name: {"Type": "Succeed"}}}).data
+    assert picture.count("```") == 2
+    assert '_0(["a#quot;] #96;#96;#96; #60;img src=x onerror=alert(1)> #35;1 #96;b#96;"])' in picture

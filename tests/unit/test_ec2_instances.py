@@ -223,9 +223,11 @@ def test_status_is_of_running_instances_unless_all_are_wanted(api: Api):
 
 def test_the_waiters_of_boto3_see_the_states(api: Api):
     (instance,) = api.run()
-    api.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig={"Delay": 0.01, "MaxAttempts": 500})
+    api.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig={"Delay": 0.01, "MaxAttempts": 18_000})
     api.terminate_instances(InstanceIds=[instance])
-    api.get_waiter("instance_terminated").wait(InstanceIds=[instance], WaiterConfig={"Delay": 0.01, "MaxAttempts": 500})
+    api.get_waiter("instance_terminated").wait(
+        InstanceIds=[instance], WaiterConfig={"Delay": 0.01, "MaxAttempts": 18_000}
+    )
 
 
 def test_the_console_can_be_read(api: Api):

@@ -134,7 +134,7 @@ def run(services: Services, tmp_path: Path, script: str = "", **job: Any) -> sub
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
     }
-    done = subprocess.run([file], env=environment, cwd="/", capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([file], env=environment, cwd="/", capture_output=True, text=True, timeout=300, check=False)
     assert not list((tmp_path / "tmp").glob("tmp.*")), "the script left something behind"
     return done
 

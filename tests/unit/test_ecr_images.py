@@ -170,6 +170,13 @@ def test_a_layer_that_is_no_archive_is_refused(tmp_path):
             unpack(tmp_path, [data])
 
 
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path):
+    info = tarfile.TarInfo()
+    info.pax_headers = {"comment": "x" * 2**21}
+    with pytest.raises(ValueError, match="a header of"):
+        unpack(tmp_path, [layer(("app/a", info))])
+
+
 def test_files_are_taken_away_by_a_later_layer(tmp_path):
     first = layer(("app/a", b"1"), ("app/b", b"2"), ("app/deep/c", b"3"), ("data/d", b"4"))
     unpack(tmp_path, [first, layer(("app/.wh.a", b""), ("app/deep/.wh..wh..opq", b""), ("app/deep/e", b"5"))])

@@ -78,7 +78,7 @@ def test_another_size_is_refused_as_ecs_does(api: Api, size: dict[str, str], sai
         ({"containerDefinitions": []}, "Container list cannot be empty."),
         ({"container": {"name": ""}}, "Container.name should not be null or empty."),
         ({"container": {"memory": 1024}}, "The 'memory' setting for container 'main' is greater than for the task."),
-        ({"container": {"essential": False}}, "All tasks must have at least one essential container."),
+        ({"container": {"essential": False}}, "Task definition doesn't have any essential container"),
         ({"container": {"stopTimeout": 121}}, "Invalid setting for container 'main'. The 'stopTimeout' value is"),
         ({"container": {"environment": [{"name": "A=B"}]}}, "Invalid environment variable name: 'A=B'"),
         ({"container": {"image": IMAGE}}, "Fargate requires task definition to have execution role ARN to support ECR"),

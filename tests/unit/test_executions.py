@@ -5,7 +5,7 @@ import json
 import pytest
 from answers import Aws, in_turn, refuse
 
-from helpers import executions
+from helpers import executions, progress
 from helpers.executions import Execution, describe, failed_job, follow, job_log, wait_for_job
 
 ARN = "arn:aws:states:us-east-1:123456789012:execution:demo-exp-machine:run"
@@ -235,6 +235,11 @@ def test_without_permission_to_read_the_machine_the_states_are_a_table(shown):
     machine.aws.answers["stepfunctions:DescribeStateMachineForExecution"] = refuse("AccessDeniedException", "no")
     follow(machine.states, ARN)
     assert "| one | ✔ SUCCEEDED |" in shown.outputs[1]
+
+
+def test_a_name_in_a_table_is_text():
+    table = progress.table({"a | b\n[c](javascript:d) <i>": "RUNNING"}, {})
+    assert table.splitlines()[2:] == ["| a &#124; b &#91;c&#93;(javascript:d) &#60;i> | ▶ RUNNING |"]
 
 
 def test_items_of_a_map_are_expected_as_the_input_says(shown):

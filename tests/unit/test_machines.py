@@ -5,44 +5,22 @@ import os
 import re
 import socket
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from machine_room import CREDENTIALS, Room, agents, enter, family, kill, wait_for, why_not, with_words
+from machine_room import CREDENTIALS, Inside, Room, agents, enter, family, kill, wait_for, with_words
 
 from helpers.local_aws.ec2.machines import SHUTDOWN
 
-NOBODY = 65534
 MARK = f"{os.getpid()}.0625"  # a length of sleep that nobody else uses
+# The SDK gives the metadata service one second by itself.
+PATIENT = "export AWS_METADATA_SERVICE_TIMEOUT=180 AWS_METADATA_SERVICE_NUM_ATTEMPTS=3\n"
 TOKEN = """
 imds=http://169.254.169.254/latest
 token=$(curl -sX PUT $imds/api/token -H 'X-aws-ec2-metadata-token-ttl-seconds: 60')
 get() { curl -s -H "X-aws-ec2-metadata-token: $token" $imds/$1; echo; }
 """
-
-Inside = Callable[[Callable[[Room], Any]], Any]
-
-
-@pytest.fixture(params=["root", "ordinary user"])
-def inside(request: pytest.FixtureRequest) -> Inside:
-    if request.param == "root" and os.getuid() != 0:
-        pytest.skip("not root")
-    user = 0 if request.param == "root" else os.getuid() or NOBODY
-    if reason := why_not(user):
-        pytest.skip(f"no namespaces for {request.param}: {reason}")
-    return lambda act: enter(user, act)
-
-
-@pytest.fixture
-def at_home() -> Inside:
-    """As whoever runs the tests, whose Python can be read."""
-    if reason := why_not(os.getuid()):
-        pytest.skip(reason)
-    return lambda act: enter(os.getuid(), act)
-
 
 # --- user data ---
 
@@ -91,7 +69,7 @@ def test_the_path_begins_with_this_python(inside: Inside) -> None:
         (b"Content-Type: multipart/mixed; boundary=x\n", "user data: the embedded AWS does not support Content-Type"),
         (b"echo hello\n", "user data: it does not begin with #!"),
         (b"\x1f\x8bnonsense", "user data: the user data is not what gzip makes"),
-        (gzip.compress(b"#!/bin/sh\necho un$((1))packed\n"), "un1packed"),
+        (gzip.compress(b"#!/bin/sh\necho un$((1))packed\n", mtime=0), "un1packed"),
         (b"#!/bin/no-such-shell\n", "user data: the script cannot be run: No such file or directory"),
     ],
 )
@@ -143,7 +121,7 @@ def test_boto3_and_the_cli_find_the_credentials_and_tell_nobody(at_home: Inside)
         "import boto3; found = boto3.Session().get_credentials(); "
         "print(found.method, found.access_key, len(found.secret_key), len(found.token))"
     )
-    script = f'{TOKEN} export AWS_DEFAULT_REGION=$(get meta-data/placement/region)\npython3 -c "{python}"\n'
+    script = f'{PATIENT}{TOKEN} export AWS_DEFAULT_REGION=$(get meta-data/placement/region)\npython3 -c "{python}"\n'
     script += "aws configure list | grep -E 'access_key|region'"
     console = at_home(lambda room: room.run(script))
     lengths = [len(CREDENTIALS[name]) for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")]
@@ -172,7 +150,7 @@ def test_nothing_else_is_reached(inside: Inside) -> None:
     own = next(iter({info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}), "")
     addresses = [f"127.0.0.1:{port}", f"127.0.0.2:{port}", "169.254.169.1:80", "169.254.169.254:22", "192.0.2.1:80"]
     addresses += [f"{own}:{port}"] if own else []
-    script = "\n".join(f"curl -s -m 2 -o /dev/null http://{address}; echo $?" for address in addresses)
+    script = "\n".join(f"curl -s -m 60 -o /dev/null http://{address}; echo $?" for address in addresses)
     with other:
         assert inside(lambda room: room.run(script)).splitlines()[1:-1] == ["7"] * len(addresses)
 
@@ -181,7 +159,7 @@ def test_instances_share_neither_tmp_nor_processes_nor_metadata(inside: Inside) 
     script = f"""{TOKEN}
     cd ${{TMPDIR:-/tmp}}
     echo x > here; sleep {MARK} &
-    echo $(ls -A) $(ps -e | grep -c sleep)
+    until ps -e | grep -q sleep; do :; done; echo $(ls -A) $(ps -e | grep -c sleep)
     get meta-data/instance-id
     """
 
@@ -248,14 +226,13 @@ def test_terminating_what_is_not_there_is_no_error(at_home: Inside) -> None:
 
 
 def test_a_script_that_only_prints_can_be_terminated(at_home: Inside) -> None:
-    def act(room: Room) -> float:
+    def act(room: Room) -> list[str]:
         room.launch("yes")
         room.console("y\ny\n")
-        began = time.monotonic()
         room.machines.terminate("i-1")
-        return time.monotonic() - began
+        return sorted(room.machines.running())
 
-    assert at_home(act) < 5
+    assert at_home(act) == []
 
 
 @pytest.mark.parametrize("which", ["agent", "first process"])
@@ -338,7 +315,7 @@ def test_without_namespaces_an_environment_variable_leads_to_the_metadata() -> N
 import boto3; print(boto3.Session().get_credentials().access_key)"
     curl -s $AWS_ENDPOINT_URL/10000 | wc -c; echo $HOME; touch $HOME/x
     """
-    lines = enter(os.getuid(), lambda room: room.run(script), isolated=False).splitlines()
+    lines = enter(os.getuid(), lambda room: room.run(PATIENT + script), isolated=False).splitlines()
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[0-9a-f]{32}", lines[1])
     assert lines[2:4] == ["ASIAOFTHEWORKER", "10000"]
     assert lines[-1] == "user data: the script ended with exit code 0"

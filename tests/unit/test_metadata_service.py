@@ -174,7 +174,7 @@ def address() -> Iterator[str]:
 
 def ask(address: str, request: bytes) -> bytes:
     host, port = address.split(":")
-    with socket.create_connection((host, int(port)), 5) as connection:
+    with socket.create_connection((host, int(port)), 180) as connection:
         connection.sendall(request)
         with connection.makefile("rb") as answer:
             return answer.read()
@@ -190,7 +190,7 @@ def test_where_paths_begin_with_a_secret_nothing_else_is_answered() -> None:
 
 
 def test_boto_finds_the_credentials(address: str) -> None:
-    fetcher = InstanceMetadataFetcher(base_url=f"http://{address}/", env={})
+    fetcher = InstanceMetadataFetcher(timeout=180, base_url=f"http://{address}/", env={})
     found = fetcher.retrieve_iam_role_credentials()
     assert (found["role_name"], found["access_key"], found["token"]) == ("worker", "ASIA1", "session")
 
@@ -210,5 +210,5 @@ def test_raw_http(address: str) -> None:
 
 def test_a_client_that_hangs_up_does_no_harm(address: str) -> None:
     host, port = address.split(":")
-    socket.create_connection((host, int(port)), 5).close()
+    socket.create_connection((host, int(port)), 180).close()
     assert ask(address, b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 401 ")

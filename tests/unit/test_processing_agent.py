@@ -1,7 +1,5 @@
 """One host of a job on each kind of machine: with namespaces, with Python below /tmp, and without namespaces."""
 
-import ctypes
-import encodings.idna  # noqa: F401 - sockets load it late, when an ordinary user may not read root's Python
 import os
 import shutil
 import socket
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from users import NOBODY, become, why_not
 
 from helpers.local_aws.workers import agent, isolation, scripts
 from helpers.local_aws.workers.channel import Channel
@@ -27,14 +26,6 @@ facts = [Path(tempfile.gettempdir()).samefile(os.getcwd()), os.access(os.environ
 facts.append(json.loads((base.parent / "config/resourceconfig.json").read_text())["current_host"])
 (base.parent / "output/message").write_text(json.dumps([*facts, (base / "output").is_dir()]))
 """
-
-
-def become(user: int) -> None:
-    if user != os.getuid():
-        os.setgroups([])
-        os.setgid(user)
-        os.setuid(user)
-        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: without it /proc/self belongs to root
 
 
 def run_agent(
@@ -72,7 +63,7 @@ def run_agent(
         "region": "us-east-1",
         "log_stream": "job/algo-1",
         "network": True,
-        "max_runtime": 60,
+        "max_runtime": 600,
         "grace": 1.0,
     }
     ours, theirs = socket.socketpair()
@@ -118,31 +109,10 @@ def run_agent(
     return messages
 
 
-def why_not(user: int | None = None) -> str:
-    """Return why this machine cannot isolate jobs, or ""; what it takes happens in a fork."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            become(os.getuid() if user is None else user)
-            isolation.own_users()
-            isolation.make_place()
-            reason = isolation.probe()
-        except OSError as error:
-            reason = str(error)
-        os.write(writer, reason.encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as file:
-        reason = file.read()
-    os.waitpid(child, 0)
-    return reason
-
-
 @pytest.mark.parametrize("kind", ["isolated", "isolated, python in /tmp", "not isolated"])
 def test_a_host_runs_its_entrypoint_and_leaves_nothing_behind(tmp_path: Path, kind: str) -> None:
     isolated = kind != "not isolated"
-    if isolated and (reason := why_not()):
+    if isolated and (reason := why_not(os.getuid())):
         pytest.skip(reason)
     folder = tmp_path / "host"
     folder.mkdir()
@@ -155,7 +125,7 @@ def test_a_host_runs_its_entrypoint_and_leaves_nothing_behind(tmp_path: Path, ki
 
 
 def test_an_ordinary_user_s_host_tells_how_its_entrypoint_ended() -> None:
-    user = os.getuid() or 65534
+    user = os.getuid() or NOBODY
     if reason := why_not(user):
         pytest.skip(reason)
     base = Path(tempfile.mkdtemp(prefix="agent-"))  # not below pytest's, which only its owner may enter

@@ -58,8 +58,10 @@ SCRIPTS = {
     "threads and exit handlers": """
         import atexit, threading, time
         atexit.register(print, "at exit")
-        threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
+        printed = threading.Event()
+        threading.Thread(target=lambda: (printed.wait(), time.sleep(0.05), print("thread"))).start()
         print("main")
+        printed.set()
     """,
     "sibling modules win": "import yaml, helpers; print(yaml.MINE, helpers.MINE)",
     "pickles of its own classes": """

@@ -1,9 +1,9 @@
 """What CreateProcessingJob accepts, fills in, and refuses by name."""
 
-import copy
 from typing import Any
 
 import pytest
+from changing import changed
 
 from helpers.local_aws.sagemaker import request as requests
 from helpers.local_aws.wire import AwsError
@@ -40,19 +40,6 @@ REQUEST: dict[str, Any] = {
 }
 
 
-def changed(path: str, value: Any) -> dict[str, Any]:
-    request = copy.deepcopy(REQUEST)
-    *parents, last = path.split(".")
-    place: Any = request
-    for parent in parents:
-        place = place[int(parent)] if parent.isdigit() else place.setdefault(parent, {})
-    if value is None:
-        place.pop(last)
-    else:
-        place[last] = value
-    return request
-
-
 def test_defaults_are_filled_in_as_sagemaker_describes_them() -> None:
     completed = requests.complete(REQUEST)
     source = completed["ProcessingInputs"][0]["S3Input"]
@@ -80,7 +67,7 @@ def test_defaults_are_filled_in_as_sagemaker_describes_them() -> None:
 )
 def test_what_is_not_supported_is_refused_by_name(path: str, value: Any, named: str) -> None:
     with pytest.raises(AwsError) as refused:
-        requests.complete(changed(path, value))
+        requests.complete(changed(REQUEST, path, value))
     assert (refused.value.code, refused.value.status) == ("NotImplemented", 501)
     assert named in refused.value.message
 
@@ -103,7 +90,7 @@ def test_what_is_not_supported_is_refused_by_name(path: str, value: Any, named: 
 )
 def test_what_sagemaker_documents_as_invalid_is_a_validation_error(path: str, value: Any, said: str) -> None:
     with pytest.raises(AwsError) as refused:
-        requests.complete(changed(path, value))
+        requests.complete(changed(REQUEST, path, value))
     assert refused.value.code == "ValidationException"
     assert said in refused.value.message
 

@@ -62,7 +62,7 @@ def connect() -> Iterator[Callable[[Answer], Client]]:
     yield make
     for hosts, theirs, thread in used:
         theirs.close()
-        thread.join(5)
+        thread.join(180)
         hosts.close()
         assert not thread.is_alive()
 

@@ -124,11 +124,30 @@ def test_outputs_go_below_the_prefix_without_links_and_only_when_changed(local: 
     (local / "link").symlink_to("/etc/passwd")
     (local / "folder").symlink_to("/etc")
     store, done = Store({}), {}
-    transfer.upload(store, local, "s3://bucket/run/evaluate/", done)
+    transfer.upload(store, local, "s3://bucket/run/evaluate/", done, local)
     assert store.objects == {"bucket/run/evaluate/sub/metrics.json": b"{}"}
     store.objects.clear()
-    transfer.upload(store, local, "s3://bucket/run/evaluate/", done)
+    transfer.upload(store, local, "s3://bucket/run/evaluate/", done, local)
     assert store.objects == {}
     (local / "sub/metrics.json").write_text('{"a": 1}')
-    transfer.upload(store, local, "s3://bucket", done)
+    transfer.upload(store, local, "s3://bucket", done, local)
     assert store.objects == {"bucket/sub/metrics.json": b'{"a": 1}'}
+
+
+@pytest.mark.parametrize("replaced", ["job/a/output", "job/a"])
+def test_an_output_that_a_script_has_made_a_link_is_not_followed(tmp_path: Path, replaced: str) -> None:
+    (tmp_path / "secret/output").mkdir(parents=True)
+    for folder in ("secret", "secret/output"):
+        (tmp_path / folder / "key").write_text("secret")
+    (tmp_path / replaced).parent.mkdir(parents=True)
+    (tmp_path / replaced).symlink_to(tmp_path / "secret")
+    store = Store({})
+    transfer.upload(store, tmp_path / "job/a/output", "s3://bucket/run/", {}, tmp_path / "job")
+    assert store.objects == {}
+
+
+def test_what_is_no_file_is_not_waited_for(local: Path) -> None:
+    os.mkfifo(local / "pipe")
+    store = Store({})
+    transfer.upload(store, local, "s3://bucket/run/", {}, local)
+    assert store.objects == {}

@@ -71,7 +71,10 @@ def test_the_wait_is_bounded_and_the_last_error_is_raised_as_it_came():
         ("AccessDenied", "User: arn:aws:sts::1:assumed-role/x is not authorized to perform: s3:CreateBucket"),
         ("AccessDenied", "Access Denied"),
         ("ValidationException", "Could not assume role arn:aws:iam::1:role/jobs."),
-        ("InvalidInputException", "CodeBuild is not authorized to perform: sts:AssumeRole on arn:aws:iam::1:role/x"),
+        (
+            "InvalidInputException",
+            "CodeBuild is not authorized to perform: sts:AssumeRole on service role. Please verify",
+        ),
         ("ClientException", "Role is not valid"),
         (
             "ClientException",

@@ -14,7 +14,7 @@ import pytest
 from helpers.local_aws.workers.relay import READ, Relay
 
 Answer = Callable[[socket.socket], None]
-SECONDS = 20
+SECONDS = 180
 
 
 class Carried:

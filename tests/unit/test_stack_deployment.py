@@ -248,7 +248,7 @@ def test_an_operation_that_is_stopped_marks_its_stack(bench):
             ended.set()
 
     running.start(bench.stack, work)
-    assert ended.wait(10)
+    assert ended.wait(180)
     running.close()
     assert (bench.stack.status, bench.stack.data["reason"]) == ("CREATE_FAILED", INTERRUPTED)
     assert bench.told("B") == []
@@ -316,7 +316,7 @@ def test_a_walk_begins_nothing_new_after_a_failure():
 
 
 def test_a_walk_works_on_several_things_at_once():
-    together = threading.Barrier(4, timeout=10)
+    together = threading.Barrier(4, timeout=180)
 
     def work(name):
         together.wait()

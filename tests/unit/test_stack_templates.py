@@ -1,6 +1,7 @@
 """What CloudFormation reads a template as, and what it refuses before anything is made."""
 
 import json
+import time
 
 import pytest
 
@@ -177,3 +178,10 @@ def test_iam_resources_need_a_capability(properties, needed):
     role = {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {}, **properties}}
     assert checks.capabilities(parse(json.dumps(resources(A=role)))) == (needed, ["AWS::IAM::Role"])
     assert checks.capabilities(parse(json.dumps(resources(A=QUEUE)))) == ("", [])
+
+
+@pytest.mark.parametrize("nested", ["[" * 20_000, "{a: " * 12_000])
+def test_a_template_without_end_is_refused_before_all_of_it_is_read(nested):
+    started = time.process_time()
+    assert "nested too deeply" in refusal(f"Resources:\n  A: {nested}")[1]
+    assert time.process_time() - started < 30  # of this process; to read it all takes minutes

@@ -301,6 +301,11 @@ def test_what_is_not_a_json_object_is_refused(text: str) -> None:
     assert problem.startswith("INVALID_JSON_DESCRIPTION: ")
 
 
+@pytest.mark.parametrize("text", ["$" + "..*" * 40 + "(", "$" + "[?(a)]" * 40 + "(", "$" + "[0]" * 5000 + "("])
+def test_what_is_nearly_a_path_is_refused_at_once(text: str) -> None:
+    assert not is_path(text)  # tried in every way, it would outlive us
+
+
 def test_nesting_without_end_is_refused() -> None:
     assert problems("[" * 100_000) == ["TOO_DEEPLY_NESTED: The states are too deeply nested."]
 

@@ -158,7 +158,7 @@ def test_a_training_job_ends_its_task_by_its_status(status: str, ends: str) -> N
 def test_work_of_a_cancelled_task_is_stopped(work: services.Work, params: Params, stop: tuple[str, Params]) -> None:
     service, scope = (ecs() if work is ECS else batch()), Scope()
     service.ended.clear()
-    threading.Thread(target=lambda: service.waiting.wait(10) and scope.cancel()).start()
+    threading.Thread(target=lambda: service.waiting.wait(180) and scope.cancel()).start()
     with pytest.raises(Cancelled):
         run(service, f"{work.resource}.sync", params, scope=scope)
     operation, sent = service.calls[-1]

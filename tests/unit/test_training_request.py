@@ -1,9 +1,9 @@
 """What CreateTrainingJob accepts, fills in, and refuses by name."""
 
-import copy
 from typing import Any
 
 import pytest
+from changing import changed
 from training_room import channel, request
 
 from helpers.local_aws.sagemaker import training_request as requests
@@ -16,21 +16,8 @@ REQUEST = request(
 )
 
 
-def changed(path: str, value: Any) -> dict[str, Any]:
-    changed = copy.deepcopy(REQUEST)
-    *parents, last = path.split(".")
-    place: Any = changed
-    for parent in parents:
-        place = place[int(parent)] if parent.isdigit() else place.setdefault(parent, {})
-    if value is None:
-        place.pop(last)
-    else:
-        place[last] = value
-    return changed
-
-
 def test_defaults_are_filled_in() -> None:
-    completed = requests.complete(changed("StoppingCondition", None))
+    completed = requests.complete(changed(REQUEST, "StoppingCondition", None))
     assert completed["StoppingCondition"] == {"MaxRuntimeInSeconds": 86400}
     data = completed["InputDataConfig"][0]
     assert (data["CompressionType"], data["RecordWrapperType"]) == ("None", "None")
@@ -51,7 +38,7 @@ def test_what_the_sdk_sends_by_default_is_taken() -> None:
 
 
 def test_the_default_folder_of_checkpoints() -> None:
-    completed = requests.complete(changed("CheckpointConfig", {"S3Uri": "s3://bucket/checkpoints"}))
+    completed = requests.complete(changed(REQUEST, "CheckpointConfig", {"S3Uri": "s3://bucket/checkpoints"}))
     assert completed["CheckpointConfig"]["LocalPath"] == "/opt/ml/checkpoints"
 
 
@@ -84,7 +71,7 @@ SOURCE = "InputDataConfig.0.DataSource.S3DataSource"
 )
 def test_what_is_not_supported_is_refused_by_name(path: str, value: Any, named: str) -> None:
     with pytest.raises(AwsError) as refused:
-        requests.complete(changed(path, value))
+        requests.complete(changed(REQUEST, path, value))
     assert (refused.value.code, refused.value.status) == ("NotImplemented", 501)
     assert named in refused.value.message
 
@@ -99,7 +86,7 @@ def test_what_is_not_supported_is_refused_by_name(path: str, value: Any, named: 
         ("ResourceConfig.InstanceCount", 0, "InstanceCount must be at least 1"),
         ("ResourceConfig.VolumeSizeInGB", None, "VolumeSizeInGB must be at least 1"),
         ("StoppingCondition.MaxRuntimeInSeconds", 2419201, "at most 2419200"),
-        ("StoppingCondition.MaxWaitTimeInSeconds", 100, "managed spot training only"),
+        ("StoppingCondition.MaxWaitTimeInSeconds", 100, "only supported when EnableManagedSpotTraining"),
         ("EnableManagedSpotTraining", True, "Invalid MaxWaitTimeInSeconds"),
         ("OutputDataConfig.S3OutputPath", "https://bucket/x", "must begin with s3://"),
         (f"{SOURCE}.S3Uri", "https://bucket/x", "S3Uri of the channel train"),
@@ -114,13 +101,13 @@ def test_what_is_not_supported_is_refused_by_name(path: str, value: Any, named: 
 )
 def test_what_sagemaker_documents_as_invalid_is_a_validation_error(path: str, value: Any, said: str) -> None:
     with pytest.raises(AwsError) as refused:
-        requests.complete(changed(path, value))
+        requests.complete(changed(REQUEST, path, value))
     assert refused.value.code == "ValidationException"
     assert said in refused.value.message
 
 
 def test_a_spot_job_may_not_wait_shorter_than_it_runs() -> None:
-    spot = changed("EnableManagedSpotTraining", True)
+    spot = changed(REQUEST, "EnableManagedSpotTraining", True)
     spot["StoppingCondition"] = {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 59}
     with pytest.raises(AwsError, match="greater than or equal to MaxRuntimeInSeconds"):
         requests.complete(spot)

@@ -148,6 +148,12 @@ def link(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
     return entry, b""
 
 
+def hard_link(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    entry, content = link(name, target)
+    entry.type = tarfile.LNKTYPE
+    return entry, content
+
+
 @pytest.mark.parametrize(
     "member",
     [
@@ -164,6 +170,34 @@ def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path: Path, memb
         scriptmode.unpack(archive(member), code, 1000)
     assert not (tmp_path / "out").exists()
     assert not list(code.iterdir())
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [link("in", "code"), (tarfile.TarInfo("in/x"), b"x")],
+        [link("in", "code"), (tarfile.TarInfo("in"), b"x")],
+        [link("in", "code"), link("in/deeper", "x")],
+        [(tarfile.TarInfo("code/x"), b""), link("in", "code"), hard_link("out", "in/x")],
+    ],
+)
+def test_nothing_of_an_archive_is_put_or_found_behind_a_link(tmp_path: Path, members: list[Any]) -> None:
+    with pytest.raises(scriptmode.ScriptError, match="behind a link"):
+        scriptmode.unpack(archive(*members), tmp_path, 1000)
+
+
+@pytest.mark.parametrize("broken", ["size", "header", "data"])
+def test_an_archive_whose_headers_are_wrong_is_given_up(tmp_path: Path, broken: str) -> None:
+    entry = tarfile.TarInfo("a")
+    if broken == "size":  # back to where this member begins
+        entry.pax_headers = {"size": "-1536"}
+    if broken == "header":
+        entry.pax_headers = {"comment": "x" * 2**21}
+    data = archive((tarfile.TarInfo("first"), b"x" * 600), (entry, b"")).getvalue()
+    if broken == "data":
+        data = data[:40] + b"\xff" * 20 + data[60:]
+    with pytest.raises(scriptmode.ScriptError, match="cannot be unpacked"):
+        scriptmode.unpack(io.BytesIO(data), tmp_path, 1000)
 
 
 def test_an_archive_larger_than_the_volume_is_refused(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ class Room:
             forkserver=self._forkserver,
             slots=self.slots,
             built=self.built,
-            grace=5.0,
+            grace=180.0,
         )
 
     def _require(self, role: str, needed: Any) -> None:
@@ -138,7 +138,7 @@ class Room:
     def run(self, name: str, *command: str, **more: Any) -> Params:
         """Create a job, wait for its end and return it."""
         self.call("CreateTrainingJob", **request(name, *command, **more))
-        assert self.service.wait_training(name, 60), "it has not ended"
+        assert self.service.wait_training(name, 180), "it has not ended"
         return self.describe(name)
 
     def script(self, name: str, source: str, parameters: Mapping[str, Any] | None = None, **more: Any) -> Params:
@@ -166,7 +166,7 @@ def request(name: str, *command: str, image: str = IMAGE, **more: Any) -> Params
         "AlgorithmSpecification": {"TrainingImage": image, "TrainingInputMode": "File", **entrypoint, **metrics},
         "OutputDataConfig": {"S3OutputPath": "s3://bucket/models/"},
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": count, "VolumeSizeInGB": 1},
-        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 600},
         **more,
     }
 
