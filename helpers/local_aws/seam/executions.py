@@ -126,7 +126,7 @@ class ExecutionHooks:
     def _execute(self, arn: str) -> None:
         """Run an execution that was recorded, in the thread that ministack made for it."""
         states, record = self._states, self._states._executions[arn]
-        if self._closing:
+        if self._closing or record["status"] != "RUNNING":  # it may have been stopped before this thread began
             return
         machine = states._state_machines.get(record["stateMachineArn"])
         if machine is None:
