@@ -16,7 +16,7 @@
 # Let an upload to a bucket start a pipeline, and find out that no upload can break it.
 #
 # **For** the MLOps engineer · **Time** 30 minutes ·
-# **Cost on AWS** about $0.15 (some forty short processing jobs, and an hour of waiting for them) ·
+# **Cost on AWS** about $0.15 (some 35 short processing jobs; waiting for them takes an hour more) ·
 # **Needs first** [02 · Build the experiment pipeline](02_build_experiment_pipeline.ipynb)
 
 # %% [markdown]
@@ -246,9 +246,10 @@ except states.exceptions.StateMachineDoesNotExist:
 # %% [markdown]
 # ## Step 5: the notification
 #
-# Two sides have to agree, as with the repository in 02. S3 checks the first when it is told the second: without the
-# permission, `put_bucket_notification_configuration` is refused. On AWS it takes S3 up to five minutes to heed what it
-# was told, and nobody hears of uploads meanwhile: the last line uploads `probe.csv` until one is heard of.
+# Two sides have to agree, as with the repository in 02: the function lets S3 invoke it, and the bucket's configuration
+# says when to. S3 checks the first when it is told the second: without the permission,
+# `put_bucket_notification_configuration` is refused. On AWS it takes S3 up to five minutes to heed what it was told,
+# and uploads start nothing meanwhile: `wait_for_notification` uploads `probe.csv` until one starts an execution.
 
 # %%
 new = functions.allow_invoke(
@@ -335,9 +336,10 @@ print(f"{len(differences)} batches, {len(before.columns)} columns each")
 print("largest difference below 1e-9:", max(differences) < 1e-9)
 
 # %% [markdown]
-# Before, the columns could hardly be drawn in one picture; afterwards each has mean 0 and standard deviation 1. The shape
-# of a distribution stays as it is: a column with few large values still has them. Dots are means, thick lines one standard
-# deviation to both sides, thin lines go from the smallest to the largest value.
+# Before, the columns could hardly be drawn in one picture; afterwards each has mean 0 and standard deviation 1. The
+# shape of a distribution stays as it is: a column with few large values still has them. Dots are means, thick lines one
+# standard deviation to both sides, thin lines go from the smallest to the largest value. Both scales are linear from
+# -10 to 10, and logarithmic beyond.
 
 # %%
 from helpers import plots
@@ -346,7 +348,7 @@ table, statistics = standardization.results(s3, BUCKET, 1)
 plots.before_and_after(pd.read_csv(files[0]), table)
 
 # %% [markdown]
-# ## Names that are none
+# ## Wrong names
 #
 # Everybody may upload anything. What begins with `meta-data/` and ends in `.csv` starts an execution, and that execution
 # says what it thinks of the name. `notes.txt` starts nothing.
@@ -358,7 +360,7 @@ for key in ("part_7.csv", "partition_.csv", "partition_x.csv", "partition_3/note
 new_executions(4, known)
 
 # %% [markdown]
-# ## Contents that are none
+# ## Wrong contents
 #
 # An empty file and one with nothing but a header cannot be standardized, and a word among numbers is a mistake that
 # nobody should guess about. Missing values are common: they stay missing and are not counted. So are constant columns,
@@ -433,8 +435,8 @@ new_executions(5, known)
 # %% [markdown]
 # ## Larger than memory
 #
-# Five hundred megabytes, and a container of the smallest size. The file is one partition with a little noise, again and
-# again, so its mean and standard deviation are known without reading it.
+# Five hundred megabytes, for which the job may take 300 MB of memory. The file is one partition with a little noise,
+# again and again, so its mean and standard deviation are known without reading it.
 
 # %%
 large = folder / "large.csv"
@@ -477,8 +479,9 @@ print("every upload has an execution, and every failure says why")
 #
 # Nothing: the suffix does not match, so S3 sends no event. Add a second configuration with the suffix `.csv.gz` to the
 # notification (two for the same prefix may not overlap, and these do not), allow `.gz` in the choice *a partition?* and
-# in the function *batch-id*, and let the script open the file with `gzip.open` when its name ends so. On AWS, as here, the
-# script need not unpack it first: it reads in blocks.
+# in the function *batch-id*, and let the script open the file with `gzip.open` when its name ends so: it reads in
+# blocks, so nothing has to be unpacked before. The job's disk is as large as the uploaded file's size asks for; a
+# packed file needs more.
 #
 # </details>
 
@@ -490,6 +493,6 @@ print("every upload has an execution, and every failure says why")
 # - results **checked** against scikit-learn, to nine decimals,
 # - and names, contents, repetitions and sizes **tried** that break pipelines.
 #
-# Left running: nothing. The bucket keeps what was uploaded and what came of it, about 1.5 GB: $0.03 a month on AWS.
+# Left running: nothing. The bucket keeps what was uploaded and what came of it, about 1.1 GB: $0.03 a month on AWS.
 #
 # Next: [07 · Run an EC2 worker on upload](07_ec2_worker_on_upload.ipynb), for work that needs a machine of its own.

@@ -53,14 +53,17 @@ pd.set_option("display.max_colwidth", None)  # reasons in full
 #   upload((metainfo.json)) --> bucket[(S3)] --> register[Lambda<br/>register]
 #   register -- "one execution<br/>per upload" --> machine[Step Functions]
 #   machine -- "launches,<br/>ends" --> worker[EC2 worker]
+#   worker -. "watched by" .-> reaper[Lambda<br/>reaper]
 #   machine -- how it ended --> topic[SNS topic] --> queue[SQS queue]
 #   worker -- "status,<br/>heartbeats" --> table[(DynamoDB)]
 #   machine -. "is it final?" .-> table
-#   reaper[Lambda<br/>reaper] -.-> worker
 # ```
 #
 # A machine that nobody ends costs money until somebody notices. So every path of the state machine leads through
 # *finish*, the worker must be heard of every few seconds, and a reaper looks after those whose state machine is gone.
+#
+# The queue and the workers apart, all of it is one *stack*: resources that CloudFormation makes, changes and deletes
+# together, as a *template* describes them, here `template.yaml`.
 #
 # ## Step 0: permissions
 #
@@ -86,9 +89,10 @@ s3.put_object(Bucket=workshop.bucket, Key=code_key, Body=code)
 print("uploaded:", *sorted(path.name for path in FOLDER.iterdir() if path.is_file()))
 
 # %% [markdown]
-# One of these files is no function: `worker.py` is what the instance runs. `launch` hands it over as `user_data`, within
-# a script that works the same on Amazon Linux and on the embedded AWS. The script asks the instance's metadata service
-# who and where it is, installs what is missing, and starts the worker; whatever fails, its trap writes it into the record.
+# Five of these files are functions, and `worker.py` is what the instance runs. `launch` hands it over as `user_data`,
+# within the script `user_data.sh`, which works the same on Amazon Linux and on the embedded AWS. The script asks the
+# instance's metadata service who and where it is, installs what is missing, and starts the worker; if any of that
+# fails, it writes the reason into the unit's record in DynamoDB. This is its end:
 
 # %%
 script = (FOLDER / "user_data.sh").read_text()
@@ -132,7 +136,9 @@ print(f"{INSTANCE_TYPE} in {subnet['AvailabilityZone']}")
 # %% [markdown]
 # ## Step 4: what would change
 #
-# A change set is CloudFormation's answer to *what would you do?* Nothing happens until it is executed.
+# A change set is CloudFormation's answer to *what would you do?* Nothing happens until it is executed. The parameters
+# say where things are, and how patient the state machine is: it looks at a unit's record every 5 seconds, gives up a
+# worker that has been silent for 20, and any unit after half an hour.
 
 # %%
 parameters = {
@@ -259,7 +265,7 @@ def new(name):
 
 # %% [markdown]
 # The first is as it should be. The second lacks the column that it is to be trained on. The third will hang: its
-# `stall_seconds` let the worker stand still, as a disk that does not answer would. Names are new each time, because a
+# `stall_seconds` make the worker stand still, as a disk that does not answer would. Names are new each time, because a
 # unit that was finished is not worked on again with the same content.
 
 # %%
@@ -283,13 +289,14 @@ def shown(frame):
 
 
 overview = units.follow(dynamodb, outputs["Table"], names.values())
-shown(overview).round(3)
+shown(overview).round(3).convert_dtypes()
 
 # %% [markdown]
 # The good unit has metrics. The bad one says what it lacks. The hanging one was not heard of for more than 20 seconds:
 # nobody had to wait for its fifteen minutes, or to look.
 #
-# The records keep every status with its time, and the reason of a failure.
+# The records keep every status with its time, and the reason of a failure. The times differ from run to run: to see
+# them, give `history` also `times=True`.
 
 # %%
 pd.concat({name: units.history(dynamodb, outputs["Table"], unit) for name, unit in names.items()})
@@ -394,13 +401,17 @@ print("three units, three ends, three messages, no machine left")
 # <details><summary>Solution</summary>
 #
 # ```python
+# import time
+#
 # name = new("again")
-# for _ in range(2):
-#     unit = upload("device-1", name, parts["device-1"])
-#     units.follow(dynamodb, outputs["Table"], [unit])
+# unit = upload("device-1", name, parts["device-1"])
+# upload("device-1", name, parts["device-1"])  # while it is in progress
+# units.follow(dynamodb, outputs["Table"], [unit])
+# upload("device-1", name, parts["device-1"])  # when it is done
+# time.sleep(15)  # in which a second worker would have started
 # print(units.history(dynamodb, outputs["Table"], unit))
 # filters = [{"Name": "tag:unit", "Values": [unit]}]
-# print(len(ec2.describe_instances(Filters=filters)["Reservations"]))
+# print("workers:", len(ec2.describe_instances(Filters=filters)["Reservations"]))
 # ```
 #
 # One. `register` puts the record under a condition: while a unit is in progress nothing starts, and after

@@ -94,9 +94,10 @@ print(len(parts), "parts:", parts[0], "to", parts[-1])
 # ## Step 2: an activity, and a state machine that waits for it
 #
 # An activity is a name, no more. The state that uses it gets two limits, which count from when somebody takes the task:
-# `TimeoutSeconds` bounds the work, `HeartbeatSeconds` the silence. A task that nobody takes waits as long as its machine
-# may run. Heartbeats begin when the worker does: where only ten functions may run at once, as in many new accounts, the
-# twentieth task needs some patience.
+# `TimeoutSeconds` bounds the work, and `HeartbeatSeconds` the silence between two *heartbeats*, with which a worker
+# says that it is still at it. A task that nobody takes waits as long as its machine may run. Heartbeats begin when the
+# worker does: where only ten functions may run at once, as in many new accounts, the twentieth task needs some
+# patience.
 
 # %%
 states = boto3.client("stepfunctions")
@@ -322,8 +323,8 @@ print("rows in all parts:", rows, "- in the table:", len(pd.read_csv(dataset.fet
 # %% [markdown]
 # ## What can go wrong
 #
-# Three workers in trouble, for the machine with little patience. One fails and says why. One falls silent: no heartbeat comes any more. One works on, with
-# heartbeats, but takes longer than the task may.
+# Three workers in trouble, for the machine with little patience. One fails and says why. One falls silent: no heartbeat
+# comes any more. One works on, with heartbeats, but takes longer than the task may.
 
 # %%
 troubles = {

@@ -56,10 +56,15 @@ pd.set_option("display.max_colwidth", None)  # reasons in full
 #   tasks -- a summary of each part --> results[(S3)] --> combine
 # ```
 #
+# *ECS* is the service of AWS that runs containers, and with *Fargate* it needs no machines of yours. One run is a
+# *task*. The container's image is built by *CodeBuild* and kept in *ECR*, a registry of images.
+#
 # Each container summarizes one part of the census data: count, sum, sum of squares of every numeric column. From the
 # summaries of all parts follow mean and standard deviation of the whole, exactly. That is a map and a reduce.
 #
 # ## Step 0: permissions and data
+#
+# As in 08a: the policies of the notebook's role, and a bucket with the data set in twenty parts.
 
 # %%
 from helpers import permissions, storage
@@ -91,7 +96,7 @@ except ecr.exceptions.RepositoryAlreadyExistsException:
 repository_uri, repository_arn = made["repositoryUri"], made["repositoryArn"]
 
 # %% [markdown]
-# The image is a folder of the project. Four instructions are enough for most work in Python.
+# The image is made from a folder of the project. Six kinds of instructions are enough for most work in Python.
 
 # %%
 print((images.FOLDER / "Dockerfile").read_text())
@@ -112,7 +117,7 @@ s3.put_object(Bucket=BUCKET, Key="images/processing.zip", Body=images.archive())
 print("images/processing.zip is in the bucket")
 
 # %% [markdown]
-# Its role reads the zip, pushes to this repository alone, and writes its log.
+# The project's role reads the zip, pushes to this repository alone, and writes its log.
 
 # %%
 PULL = "ecr:BatchCheckLayerAvailability ecr:GetDownloadUrlForLayer ecr:BatchGetImage"
@@ -383,7 +388,8 @@ print(machine)
 diagrams.draw(fargate)
 
 # %% [markdown]
-# The Map runs ten tasks at a time. A part that fails ends nothing but itself; what failed, and why, is said at the end.
+# *summarize* is a Map: it runs a state for each item of a list, here ten tasks at a time. A part that fails ends
+# nothing but itself; what failed, and why, is said at the end.
 
 # %%
 execution = machines.start(states, machine.arn, {})
@@ -407,9 +413,10 @@ found[["count", "mean", "std"]].round(3)
 # %% [markdown]
 # ## The same with a task token
 #
-# With `.sync`, ECS says how a task ended: an exit code. With `.waitForTaskToken` the program says it, with a result or a
-# reason, and heartbeats show that it is alive. In exchange, nobody else says anything: a container that dies without a
-# word is noticed by its missing heartbeat.
+# With `.sync`, ECS says how a task ended: an exit code. With `.waitForTaskToken` the state gives the program a token,
+# as an activity does in 08a, and the program reports with it: a result or a reason, and heartbeats that show that it is
+# alive. In exchange, nobody else says anything: a container that dies without a word is noticed by its missing
+# heartbeat.
 
 # %%
 fargate_token = processing_machines.fargate_with_token(**common)
@@ -455,16 +462,21 @@ print("one image, forty tasks, the right statistics, nothing left running")
 # <details><summary>Solution</summary>
 #
 # ```python
+# import time
+#
+# given = {"prefix": parts[0], "trouble": {parts[0]: {"STALL_SECONDS": "60"}}}
 # for arn in (machine.arn, token_machine.arn):
-#     execution = machines.start(states, arn, {"trouble": {parts[0]: {"STALL_SECONDS": "60"}}})
+#     execution = machines.start(states, arn, given)
 #     while not ecs.list_tasks(cluster=CLUSTER)["taskArns"]:
-#         pass
+#         time.sleep(1)
 #     states.stop_execution(executionArn=execution)
-#     print(len(ecs.list_tasks(cluster=CLUSTER, desiredStatus="RUNNING")["taskArns"]))
+#     time.sleep(20)  # stopping a task takes a moment
+#     print("still running:", len(ecs.list_tasks(cluster=CLUSTER)["taskArns"]))
 # ```
 #
-# With `.sync`, Step Functions stops the tasks that it waits for; that is what `ecs:StopTask` in its role is for. With a
-# token it started them and knows no more of them: they work on, and their report is refused. Stop those yourself.
+# None with `.sync`: Step Functions stops the tasks that it waits for; that is what `ecs:StopTask` in its role is for.
+# With a token one is: Step Functions started it and knows no more of it. It works on, and its report is refused. Stop
+# those yourself.
 #
 # </details>
 

@@ -62,6 +62,8 @@ pd.set_option("display.max_colwidth", None)  # reasons in full
 # ```
 #
 # ## Step 0: permissions, data and image
+#
+# The policies and the data are those of 08a and 08b, and the image is the one that 08b has built.
 
 # %%
 from helpers import permissions, storage
@@ -141,10 +143,11 @@ print(ENVIRONMENT, "is valid")
 # %%
 order, queue_arns = [{"order": 1, "computeEnvironment": environment}], {}
 for name, priority in ((URGENT, 10), (NORMAL, 1)):
-    if not batch.describe_job_queues(jobQueues=[name])["jobQueues"]:
-        batch.create_job_queue(
-            jobQueueName=name, priority=priority, computeEnvironmentOrder=order, tags=workshop.tags
-        )
+    wanted = {"priority": priority, "computeEnvironmentOrder": order}
+    if batch.describe_job_queues(jobQueues=[name])["jobQueues"]:
+        batch.update_job_queue(jobQueue=name, **wanted)
+    else:
+        batch.create_job_queue(jobQueueName=name, tags=workshop.tags, **wanted)
     queue_arns[name] = queues.wait_for_queue(batch, name)
     print(name, "is valid")
 
@@ -200,6 +203,8 @@ print(*(arn.rpartition("/")[2].partition(":")[0] for arn in (summarize, train)),
 
 # %% [markdown]
 # ## Submit a job, and one that fails at first
+#
+# Three jobs: one that works, one whose first attempt ends with exit code 75, and one that fails whenever it is tried.
 
 
 # %%
@@ -234,8 +239,9 @@ print(*containers.job_log(logs, batch, jobs[2], group=JOB_LOGS, lines=1))
 # %% [markdown]
 # ## An array: one job, twenty children
 #
-# One call submits them all. Each child finds its number in `AWS_BATCH_JOB_ARRAY_INDEX`, and takes that one of a list in S3.
-# A job that depends on the array waits until all children are through.
+# One call submits them all. Each child finds its number in `AWS_BATCH_JOB_ARRAY_INDEX`, and takes that one of a list in
+# S3. A job that depends on the array waits until all children are through. The array itself runs nothing, so it has no
+# attempt and no exit code.
 
 # %%
 processing.put_json(s3, BUCKET, "lists/parts.json", parts)
@@ -256,8 +262,8 @@ print("summaries:", written)
 # %% [markdown]
 # ## Who goes first?
 #
-# One job takes all four vCPUs, and would for minutes. Behind it wait two normal jobs, and, submitted last of all, two urgent
-# ones. When all are in line, the first one is ended.
+# One job takes all four vCPUs, and would keep them for minutes. Behind it wait two normal jobs, and, submitted last of
+# all, two urgent ones. When all are in line, the first one is ended.
 
 # %%
 large = {
@@ -398,11 +404,11 @@ diagrams.draw(definition)
 # %%
 searched = executions.follow(states, machines.start(states, sets_machine.arn, {"sets": key}))
 best = json.loads(searched.output)
-processing.ranking(best).round(3)
+processing.ranking(best).round(3).fillna({"error": ""})
 
 # %% [markdown]
-# The set that cannot work is in the last row, with the reason; it did not end the others. The best one's model lies in
-# the bucket, beside those of all the others.
+# The best set is in the first row. The one that cannot work is in the last, with the reason; it did not end the others.
+# The best one's model lies in the bucket, beside those of all the others.
 
 # %%
 print(best["best"]["set"], "- its model is there:", best["best"]["model"].endswith("/model.joblib"))

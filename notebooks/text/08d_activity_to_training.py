@@ -352,7 +352,8 @@ ends = {way: executions.wait(states, arn) for way, arn in started.items()}
 print({way: end["status"] for way, end in ends.items()})
 
 # %% [markdown]
-# How long did each take to start, and to work? Step Functions has written it down.
+# How long did each take to start, and to work? Step Functions has written it down. Watch the cell: the times stay for
+# five seconds, because what is stored here has to be the same at every run. To see them again, run it again.
 
 # %%
 import pandas as pd
@@ -363,17 +364,20 @@ found = comparison.measured(states, {way: [arn] for way, arn in started.items()}
 comparison.show_measured(found, seconds=5)
 
 # %% [markdown]
-# On the embedded AWS all four are processes of your machine, and start within a moment. On AWS the differences are what
-# decides. These are usual times, and prices in dollars for us-east-1, of a day that the file `helpers/comparison.json`
-# names; edit it where your region's are others.
+# A *piece* is one activity's task, task of ECS, job of Batch or training job. On the embedded AWS all four are
+# processes of your machine, and start within a moment. On AWS the differences are what decides. These are usual times,
+# and prices in dollars for us-east-1, of a day that the file `helpers/comparison.json` names; edit it where your
+# region's are others.
 
 # %%
 prices = comparison.prices()
 prices.round(4)
 
 # %% [markdown]
-# *a run* is the workshop's: twenty small parts, for training one job on all of the data. That is so little work that each
-# one's start costs more than the work. For *an hour* of work the order is another one. And the limits:
+# *a run* is the workshop's: twenty small parts, for training one job on all of the data; *rank* 1 is the cheapest. That
+# is so little work that starting a container or an instance costs more than the work. For *an hour* of work the order
+# is another one. Lambda's thirty seconds are the wait for the checker of 08a; a function that is invoked starts within
+# a second. And the limits:
 
 # %%
 pd.set_option("display.max_colwidth", None)

@@ -15,7 +15,7 @@
 #
 # Delete everything that the notebooks made, and prove that nothing is left.
 #
-# **For** the MLOps engineer · **Time** 3 minutes · **Cost on AWS** none; it ends all cost · **Needs first** nothing
+# **For** the MLOps engineer · **Time** 5 minutes · **Cost on AWS** none; it ends all cost · **Needs first** nothing
 
 # %% [markdown]
 # **You will**
@@ -28,6 +28,8 @@
 import sys
 
 sys.path[:0] = [".."]  # the project's folder, for `helpers`
+import textwrap
+
 import boto3
 
 from helpers import cleanup, connect, permissions
@@ -55,9 +57,10 @@ print("missing: nothing")
 # %%
 found = cleanup.find_resources(workshop)
 for kind in dict.fromkeys(resource.kind for resource in found):
-    names = [resource.name for resource in found if resource.kind == kind]
+    names = ", ".join(resource.name for resource in found if resource.kind == kind)
     of_jobs = kind in ("log stream", "training log", "job definition", "task definition")
-    print(f"{kind}:", "one of each job, or more" if of_jobs else ", ".join(names))
+    line = f"{kind}: " + ("one for each job, or more" if of_jobs else names)
+    print(textwrap.fill(line, 100, subsequent_indent="    ", break_on_hyphens=False))
 
 # %% [markdown]
 # ## Delete it
@@ -72,7 +75,7 @@ for resource in found:
     if resource.ours:
         cleanup.delete_resource(workshop, resource)
     else:
-        print("left alone:", resource)
+        print(resource)
 print("all deleted" if found else "there was nothing to delete")
 
 # %% [markdown]
