@@ -16,7 +16,7 @@
 # Build an image without a Docker of your own, and let a state machine run it in many containers at once.
 #
 # **For** the MLOps engineer · **Time** 30 minutes ·
-# **Cost on AWS** about $0.10 (a build of three minutes, some forty small containers for a minute each) ·
+# **Cost on AWS** about $0.03 (a build of three minutes, some forty small containers for a minute each) ·
 # **Needs first** [02 · Build the experiment pipeline](02_build_experiment_pipeline.ipynb)
 
 # %% [markdown]

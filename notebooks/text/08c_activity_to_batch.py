@@ -16,7 +16,7 @@
 # Let a queue decide when work runs: more jobs than places, arrays, retries, and a search for the best hyper-parameters.
 #
 # **For** the MLOps engineer · **Time** 30 minutes ·
-# **Cost on AWS** about $0.10 (some fifty small containers on spot capacity, a minute or two each) ·
+# **Cost on AWS** about $0.03 (some fifty small containers on spot capacity, a minute or two each) ·
 # **Needs first** [08b · Run the work on Fargate](08b_activity_to_fargate.ipynb)
 
 # %% [markdown]

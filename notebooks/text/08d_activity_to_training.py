@@ -16,7 +16,7 @@
 # Let a state machine prepare, run and judge a training job, written with the Data Science SDK; then compare all four ways.
 #
 # **For** the MLOps engineer · **Time** 30 minutes ·
-# **Cost on AWS** about $0.05 (two training jobs on spot capacity) ·
+# **Cost on AWS** about $0.01 (two training jobs on spot capacity) ·
 # **Needs first** [08a](08a_activity_to_lambda.ipynb), [08b](08b_activity_to_fargate.ipynb),
 # [08c](08c_activity_to_batch.ipynb)
 
