@@ -335,7 +335,7 @@ def test_a_task_ends_with_the_embedded_aws(tmp_path: Path) -> None:
         task_arn = own.run(own.register(HANGS))
         eventually(lambda: own.output(task_arn) == ["ready"])
         control.stop(tmp_path)
-        eventually(lambda: not sleepers())
+        assert not sleepers()
         again = Embedded(control.start(tmp_path)[0]).client("ecs")
         task = again.describe_tasks(cluster=own.name, tasks=[task_arn])["tasks"][0]
         assert (task["lastStatus"], task["stopCode"]) == ("STOPPED", "TerminationNotice")

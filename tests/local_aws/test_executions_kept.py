@@ -44,7 +44,7 @@ def test_the_first_state_is_entered_at_once(own: Embedded) -> None:
         events = lab.states.get_execution_history(executionArn=execution)["events"]
         return (events[1]["timestamp"] - events[0]["timestamp"]).total_seconds()
 
-    eventually(lambda: wait() < 0.1)  # the base waits 0.15 seconds before each, a busy machine before some
+    eventually(lambda: wait() < 0.05)  # the base waits 0.15 seconds before each, a busy machine before some
 
 
 def test_many_executions_take_little_room(own: Embedded) -> None:

@@ -1,6 +1,7 @@
 """Uploads while the embedded AWS is stopped and started: each has its one execution, and a result or a reason."""
 
 import json
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -62,6 +63,6 @@ def test_a_stop_and_start_halfway_through_a_burst_loses_nothing_and_doubles_noth
     assert set(keys) >= set(stored), "an upload without an execution"
     assert set(keys.values()) == {1}, "an upload with two executions"
     failed = [one["cause"] for one in executions if one["status"] != "SUCCEEDED"]
-    # Only jobs that ran at that moment: about one for each processor.
-    assert len(failed) < COUNT // 4
+    # Only jobs that ran at that moment, and one processor has one.
+    assert len(failed) <= 2 * (os.cpu_count() or 1)
     assert all("The embedded AWS was stopped while the job was running" in cause for cause in failed), failed
